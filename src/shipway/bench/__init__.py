@@ -1,0 +1,1 @@
+"""How fast an engine is: latency, throughput, CPU time, and whether the machine was quiet."""

@@ -1,0 +1,1 @@
+"""How far two executions are apart: metrics, limits per dtype, verdict."""

@@ -1,0 +1,1 @@
+"""Runtimes that compile and run a model, one module each, behind the contract in `base`."""

@@ -1,0 +1,1 @@
+"""Evidence that a step kept what the model computes."""

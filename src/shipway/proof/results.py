@@ -1,0 +1,61 @@
+"""A proof as plain data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from shipway.compare.results import Comparison
+
+__all__ = ["Proof", "Trial"]
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """One input set: where it came from, the sizes of the dynamic dimensions, what came out."""
+
+    inputs: str
+    sizes: dict[str, int]
+    comparison: Comparison
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain data."""
+        return {
+            "inputs": self.inputs,
+            "sizes": self.sizes,
+            "comparison": self.comparison.to_json(),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """Before and after, run side by side on several inputs."""
+
+    step: str
+    trials: tuple[Trial, ...]
+
+    @property
+    def passed(self) -> bool:
+        """At least one trial ran and all passed."""
+        return bool(self.trials) and all(trial.comparison.passed for trial in self.trials)
+
+    @property
+    def worst_relative_l2(self) -> float | None:
+        """Largest relative L2 over all trials and outputs; None where no output has one."""
+        found = [
+            output.metrics.relative_l2
+            for trial in self.trials
+            for output in trial.comparison.outputs
+            if output.metrics.relative_l2 is not None
+        ]
+        return max(found, default=None)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain data."""
+        return {
+            "schema_version": 1,
+            "step": self.step,
+            "passed": self.passed,
+            "worst_relative_l2": self.worst_relative_l2,
+            "trials": [trial.to_json() for trial in self.trials],
+        }
