@@ -10,8 +10,8 @@ import errno
 import hashlib
 import json
 import os
+import secrets
 import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,7 @@ _WRITE_ERRNOS = frozenset(
         errno.EFBIG,
         errno.EIO,
         errno.EISDIR,
+        errno.ENAMETOOLONG,
         errno.ENOSPC,
         errno.ENOTDIR,
         errno.EPERM,
@@ -52,29 +53,31 @@ def atomic_path(target: Path) -> Iterator[Path]:
     """Yield a temporary path beside `target` that becomes `target` when the block succeeds.
 
     The temporary file is flushed to disk and renamed, so a reader sees the old file, or the whole
-    new one, or none. When the block fails, the temporary file or folder is removed.
+    new one, or none. When the block fails, the temporary file is removed.
 
     Raises:
         OutputError: The folder cannot be made or written to, or the disk is full.
     """
     make_folder(target.parent)
-    with output_errors(target):
-        handle, name = tempfile.mkstemp(dir=target.parent, prefix=".tmp-", suffix=target.suffix)
-        os.close(handle)
-    temporary = Path(name)
+    temporary = _beside(target, target.suffix)
     try:
         with output_errors(target):
+            temporary.touch(exist_ok=False)
             yield temporary
             _flush(temporary)
-            temporary.chmod(0o644)
             temporary.replace(target)
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
 
 
+def _beside(target: Path, suffix: str = "") -> Path:
+    """Return a path that is not taken, in the folder of `target`. The umask decides its rights."""
+    return target.parent / f".tmp-{secrets.token_hex(8)}{suffix}"
+
+
 def _flush(path: Path) -> None:
-    with path.open("rb+") as stream:
+    with path.open("rb") as stream:
         os.fsync(stream.fileno())
 
 
@@ -82,27 +85,48 @@ def _flush(path: Path) -> None:
 def atomic_folder(target: Path) -> Iterator[Path]:
     """Yield a temporary folder beside `target` that replaces `target` when the block succeeds.
 
-    For results of several files that only make sense together. When the block fails, the temporary
-    folder is removed and an existing `target` is untouched.
+    For results of several files that only make sense together. A reader sees the old folder, or the
+    whole new one, or none. When the block fails, the temporary folder is removed and an existing
+    `target` is untouched.
 
     Raises:
-        OutputError: As for `atomic_path`.
+        OutputError: As for `atomic_path`; or `target` is a file, or holds the current folder.
     """
+    target = target.resolve()  # a link to a folder on a larger disk stays a link
     make_folder(target.parent)
-    with output_errors(target):
-        temporary = Path(tempfile.mkdtemp(dir=target.parent, prefix=".tmp-"))
+    temporary = _beside(target)
     try:
         with output_errors(target):
+            temporary.mkdir()
             yield temporary
             for path in temporary.rglob("*"):
                 if path.is_file():
                     _flush(path)
-            temporary.chmod(0o755)
-            if target.exists():
-                shutil.rmtree(target)
-            temporary.replace(target)
+            _swap_folder(temporary, target)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _swap_folder(new: Path, target: Path) -> None:
+    """Put `new` in the place of `target`, the old one moved aside whole before it is deleted."""
+    if target.is_file():
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(target))
+    if Path.cwd().is_relative_to(target):
+        raise OutputError(
+            f"Cannot replace {target}: it is or holds the current folder.",
+            hint="Give a folder of its own with --output.",
+        )
+    old = _beside(target)
+    is_there = target.exists()
+    if is_there:
+        target.replace(old)
+    try:
+        new.replace(target)
+    except OSError:
+        if is_there:
+            old.replace(target)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
 
 
 @contextlib.contextmanager

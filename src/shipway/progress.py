@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-__all__ = ["Progress", "Silent"]
+__all__ = ["SILENT", "Progress", "Silent"]
 
 
 class Progress(Protocol):
@@ -25,3 +25,7 @@ class Silent:
 
     def advance(self, steps: int = 1) -> None:
         """Do nothing with `steps`."""
+
+
+SILENT = Silent()
+"""The one Silent everybody shares."""

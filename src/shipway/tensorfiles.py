@@ -5,8 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
-import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +24,9 @@ FORMATS = ("NPY", "BIN", "TXT")
 def read_tensors(path: Path, specs: Sequence[TensorSpec] = ()) -> dict[str, NDArray[Any]]:
     """Read every tensor of a file, by name.
 
-    A .npy or .bin file holds one tensor, which takes the name of the only spec, or else the file's
-    stem. .npz and Polygraphy JSON files hold names of their own.
+    A .npy or .bin file holds one tensor, which takes the name of the only spec, or of the spec that
+    `file_name` gives this stem, or else the stem itself. .npz and Polygraphy JSON files hold names of
+    their own. Two-byte void data, which is how numpy writes bfloat16, comes back as bfloat16.
 
     Args:
         path: A .npy, .npz, .bin or .json file.
@@ -45,39 +45,55 @@ def read_tensors(path: Path, specs: Sequence[TensorSpec] = ()) -> dict[str, NDAr
         )
     if not path.is_file():
         raise TensorError(f"No such tensor file: {path}.")
-    only = specs[0] if len(specs) == 1 else None
     if suffix == ".bin":
-        spec = only or _spec_by_stem(path, specs)
+        spec = _spec_by_stem(path, specs)
+        if spec is None:
+            raise TensorError(
+                f"{path} is raw data: its shape and dtype must come from a spec, and none is named "
+                f"'{path.stem}'.",
+                hint="Name it: --input name=file.bin, with the model's input name.",
+            )
         return {spec.name: read_bin(path, spec)}
     try:
-        tensors = readers[suffix](path)
-    except (ValueError, OSError, EOFError, KeyError, TypeError, zipfile.BadZipFile) as error:
-        raise TensorError(f"Cannot read {path}: {error}.") from error
-    if suffix == ".npy" and only is not None:
-        return {only.name: tensors[path.stem]}
-    return tensors
+        tensors = {name: _native(value) for name, value in readers[suffix](path).items()}
+    except TensorError:
+        raise
+    except Exception as error:  # on damaged bytes numpy and zipfile raise whatever they like
+        raise TensorError(f"Cannot read {path}: {str(error) or type(error).__name__}.") from error
+    spec = _spec_by_stem(path, specs) if suffix == ".npy" else None
+    return tensors if spec is None else {spec.name: tensors[path.stem]}
 
 
-def _spec_by_stem(path: Path, specs: Sequence[TensorSpec]) -> TensorSpec:
-    for spec in specs:
-        if path.stem in {spec.name, file_name(spec.name)}:
-            return spec
-    raise TensorError(
-        f"{path} is raw data: its shape and dtype must come from a spec, and none is named "
-        f"'{path.stem}'.",
-        hint="Name it: --input name=file.bin, with the model's input name.",
-    )
+def _spec_by_stem(path: Path, specs: Sequence[TensorSpec]) -> TensorSpec | None:
+    if len(specs) == 1:
+        return specs[0]
+    matching = (spec for spec in specs if path.stem in {spec.name, file_name(spec.name)})
+    return next(matching, None)
+
+
+def _native(value: NDArray[Any]) -> NDArray[Any]:
+    """Return the values in this machine's byte order, two-byte void as bfloat16."""
+    if value.dtype.kind == "V" and value.dtype.itemsize == 2 and value.dtype.names is None:
+        return value.view(dtype_named("bfloat16").numpy)
+    return value.astype(value.dtype.newbyteorder("="), copy=False)
 
 
 def _read_npy(path: Path) -> dict[str, NDArray[Any]]:
-    return {path.stem: np.load(path, allow_pickle=False)}
+    value = np.load(path, allow_pickle=False)
+    if not isinstance(value, np.ndarray):
+        value.close()
+        raise TypeError("it is a .npz file with the wrong ending")
+    return {path.stem: value}
 
 
 def _read_npz(path: Path) -> dict[str, NDArray[Any]]:
-    with np.load(path, allow_pickle=False) as archive:
+    # The stream is ours: numpy leaves its own open when the archive is damaged.
+    with path.open("rb") as stream:
+        archive = np.load(stream, allow_pickle=False)
         if isinstance(archive, np.ndarray):
             raise TypeError("it is a .npy file with the wrong ending")
-        return {name: archive[name] for name in archive.files}
+        with archive:
+            return {name: archive[name] for name in archive.files}
 
 
 def read_bin(path: Path, spec: TensorSpec) -> NDArray[Any]:
@@ -111,36 +127,62 @@ def read_bin(path: Path, spec: TensorSpec) -> NDArray[Any]:
 
 
 def _read_polygraphy(path: Path) -> dict[str, NDArray[Any]]:
-    """Read what `polygraphy run --save-inputs` or `--save-outputs` wrote (first iteration)."""
-    tensors = _find_tensors(json.loads(path.read_text(encoding="utf-8")))
-    if not tensors:
+    """Read what `polygraphy run --save-inputs` or `--save-outputs` wrote for one iteration.
+
+    Source: polygraphy/json/serde.py and comparator/struct.py of Polygraphy 0.53: a feed dict, a list
+    of them, or RunResults (per runner, a list of iterations).
+    """
+    sets = list(_tensor_sets(json.loads(path.read_text(encoding="utf-8"))))
+    if not sets:
         raise ValueError("it holds no Polygraphy tensors")
-    return tensors
+    if len(sets) > 1:
+        raise TensorError(
+            f"{path} holds {len(sets)} sets of tensors (iterations or runners); one is needed.",
+            hint="Save one runner at a time, with --iterations 1 or to a folder (a name without an "
+            "ending): Polygraphy then writes a file an iteration.",
+        )
+    return {name: _decode(value) for name, value in sets[0].items()}
 
 
-def _find_tensors(node: Any) -> dict[str, NDArray[Any]]:
-    if isinstance(node, dict):
-        found = {key: _decode(value) for key, value in node.items() if _is_array(value)}
-        if found:
-            return found
-    children = node.values() if isinstance(node, dict) else node if isinstance(node, list) else ()
-    for child in children:
-        if found := _find_tensors(child):
-            return found
-    return {}
+def _tensor_sets(node: Any) -> Iterator[dict[str, Any]]:
+    """Yield every dict of encoded tensors: one a runner and iteration."""
+    if isinstance(node, list):
+        for child in node:
+            yield from _tensor_sets(child)
+    if not isinstance(node, dict):
+        return
+    if any(map(_is_encoded, node.values())):
+        strange = [name for name, value in node.items() if not _is_encoded(value)]
+        if strange:
+            raise ValueError(f"'{strange[0]}' is not a tensor")
+        yield node
+        return
+    for child in node.values():
+        yield from _tensor_sets(child)
 
 
-def _is_array(node: Any) -> bool:
-    if isinstance(node, dict) and node.get("polygraphy_class") == "LazyArray":
-        return _is_array(node.get("values"))
-    return isinstance(node, dict) and {"array", "polygraphy_class"} <= node.keys()
+def _is_encoded(node: Any) -> bool:
+    """Whether this is an encoded ndarray, torch Tensor, or LazyArray around one."""
+    if not isinstance(node, dict):
+        return False
+    if isinstance(node.get("array", node.get("tensor")), str):
+        return True
+    return _is_encoded(node.get("values"))
 
 
 def _decode(node: dict[str, Any]) -> NDArray[Any]:
-    if node["polygraphy_class"] == "LazyArray":
+    if "values" in node:
         return _decode(node["values"])
-    raw = base64.b64decode(node["array"], validate=True)
-    return np.asarray(np.load(io.BytesIO(raw), allow_pickle=False))
+    encoded: str = node["array"] if "array" in node else node["tensor"]
+    raw = io.BytesIO(base64.b64decode(encoded, validate=True))
+    if "array" in node:
+        return np.asarray(np.load(raw, allow_pickle=False))
+    import torch
+
+    tensor = torch.load(raw, map_location="cpu", weights_only=True).detach().contiguous()
+    if tensor.dtype == torch.bfloat16:  # numpy has no such dtype: the bits go over
+        return np.asarray(tensor.view(torch.int16).numpy()).view(dtype_named("bfloat16").numpy)
+    return np.asarray(tensor.numpy())
 
 
 def file_name(name: str) -> str:
@@ -152,8 +194,9 @@ def file_name(name: str) -> str:
         >>> file_name("layer1/relu out") == file_name("layer1_relu_out")
         False
     """
-    safe = "".join(char if char.isalnum() or char in "._-" else "_" for char in name)[:120]
-    if safe == name and not name.startswith("."):
+    is_kept = [char.isascii() and (char.isalnum() or char in "._-") for char in name]
+    safe = "".join(char if keep else "_" for char, keep in zip(name, is_kept, strict=True))[:120]
+    if name and safe == name and not name.startswith("."):
         return name
     import hashlib
 
@@ -190,11 +233,15 @@ def save_tensors(tensors: Tensors, folder: Path, *, format_name: str = "NPY") ->
 
 def _write(path: Path, value: NDArray[Any], kind: str) -> None:
     if kind == "BIN":
-        path.write_bytes(np.ascontiguousarray(value).tobytes())
+        path.write_bytes(value.astype(value.dtype.newbyteorder("<"), copy=False).tobytes())
     elif kind == "NPY":
         with path.open("wb") as stream:
             np.save(stream, value, allow_pickle=False)
     else:
-        rows = value.reshape(-1, value.shape[-1] if value.ndim else 1)
-        lines = (" ".join(str(item) for item in row.tolist()) for row in rows)
-        path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        width = value.shape[-1] if value.ndim else 1
+        rows = value.reshape(-1, width) if value.size else ()
+        path.write_text("".join(_text_line(row) for row in rows), encoding="utf-8")
+
+
+def _text_line(row: NDArray[Any]) -> str:
+    return " ".join(str(item) for item in row.tolist()) + "\n"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -139,9 +140,11 @@ class TensorSpec:
 
     def __str__(self) -> str:
         """Write the spec the way `parse_spec` reads it."""
-        dims = "..." if self.shape is None else ",".join(str(dim) for dim in self.shape)
-        limits = "" if self.value_range is None else "{{{:g}..{:g}}}".format(*self.value_range)
-        return f"{self.name}:{self.dtype}[{dims}]{limits}"
+        name = f"{self.name}:" if self.name else ""
+        dims = _UNKNOWN_RANK if self.shape is None else ",".join(str(dim) for dim in self.shape)
+        bounds = [repr(float(bound)).removesuffix(".0") for bound in self.value_range or ()]
+        limits = f"{{{'..'.join(bounds)}}}" if bounds else ""
+        return f"{name}{self.dtype}[{dims}]{limits}"
 
     def to_json(self) -> dict[str, Any]:
         """Return plain data; `from_json` reads it back."""
@@ -158,21 +161,29 @@ class TensorSpec:
 
 
 _BRACKETS = re.compile(
-    r"^(?:(?P<name>.+?):)?(?P<dtype>[A-Za-z]\w*)?\[(?P<dims>[^\[\]]*)\](?:\{(?P<range>[^{}]*)\})?$"
+    r"(?:(?P<name>.+?):)?(?P<dtype>[A-Za-z]\w*)?\[(?P<dims>[^\[\]]*)\](?:\{(?P<range>[^{}]*)\})?"
 )
-_CROSSES = re.compile(r"^(?:(?P<name>.+):)?(?P<dims>(?:\d+|\?)(?:x(?:\d+|\?))*)$")
-_SYMBOL = re.compile(r"^[A-Za-z_]\w*$")
+_CROSSES = re.compile(
+    r"(?:(?P<name>.+?):)?"
+    rf"(?:(?P<dtype>(?i:{'|'.join(_BY_NAME)})):)?"
+    r"(?P<dims>(?:[0-9]+|\?|-1)(?:x(?:[0-9]+|\?|-1))*)"
+)
+_NUMBER = re.compile(r"[0-9]+")
+_SYMBOL = re.compile(r"[A-Za-z_][\w.]*")
+_UNKNOWN_RANK = "..."
 
 
 def parse_spec(text: str) -> TensorSpec:
     """Read a tensor spec in either habit.
 
-    Accepted: `name:dtype[d0,d1]`, `name:[d0,d1]`, `[d0,d1]`, `name:1x3x224x224`, `1x3x224x224`.
-    A dimension is a number, a symbolic name (brackets only), or `?` / `-1` for a free one. The
-    dtype is float32 where none is given. `{low..high}` after the brackets limits random values.
+    Accepted: `name:dtype[d0,d1]`, `name:[d0,d1]`, `dtype[d0,d1]`, `[d0,d1]`, `name:1x3x224x224`,
+    `name:dtype:1x3x224x224`, `1x3x224x224`. A dimension is a number, a symbolic name (brackets
+    only; letters, digits, `_` and `.`), or `?` / `-1` for a free one; `[...]` is any rank. The dtype
+    is float32 where none is given. `{low..high}` after the brackets limits random values.
 
     Raises:
         UsageError: The text is not a spec; the message shows the forms.
+        TensorError: The dtype is unknown.
 
     Example:
         >>> str(parse_spec("image:f32[batch,3,224,224]"))
@@ -182,17 +193,14 @@ def parse_spec(text: str) -> TensorSpec:
         >>> parse_spec("ids:int64[1,77]{0..49407}").value_range
         (0.0, 49407.0)
     """
-    match = _BRACKETS.match(text) or _CROSSES.match(text)
+    match = _BRACKETS.fullmatch(text) or _CROSSES.fullmatch(text)
     if match is None:
         raise _bad_spec(text, "not a tensor spec")
     groups = match.groupdict()
-    crosses = match.re is _CROSSES
-    raw = groups["dims"].strip()
-    parts = raw.split("x" if crosses else ",") if raw else []
-    shape = tuple(_parse_dim(text, part.strip()) for part in parts)
-    dtype = dtype_named(groups.get("dtype") or "float32").name
-    limits = groups.get("range")
-    return TensorSpec(groups["name"] or "", dtype, shape, _parse_range(text, limits))
+    separator = "x" if match.re is _CROSSES else ","
+    dtype = dtype_named(groups["dtype"] or "float32").name
+    shape = _parse_dims(text, groups["dims"].strip(), separator)
+    return TensorSpec(groups["name"] or "", dtype, shape, _parse_range(text, groups.get("range")))
 
 
 def _bad_spec(text: str, why: str) -> UsageError:
@@ -202,12 +210,18 @@ def _bad_spec(text: str, why: str) -> UsageError:
     )
 
 
+def _parse_dims(text: str, dims: str, separator: str) -> tuple[Dim, ...] | None:
+    if dims == _UNKNOWN_RANK:
+        return None
+    return tuple(_parse_dim(text, part.strip()) for part in dims.split(separator)) if dims else ()
+
+
 def _parse_dim(text: str, part: str) -> Dim:
     if part in {ANY, "-1"}:
         return ANY
-    if part.isdigit():
+    if _NUMBER.fullmatch(part):
         return int(part)
-    if _SYMBOL.match(part):
+    if _SYMBOL.fullmatch(part):
         return part
     raise _bad_spec(text, f"not a tensor spec: '{part}' is no dimension")
 
@@ -215,12 +229,12 @@ def _parse_dim(text: str, part: str) -> Dim:
 def _parse_range(text: str, limits: str | None) -> tuple[float, float] | None:
     if limits is None:
         return None
-    low, separator, high = limits.partition("..")
+    low, _, high = limits.partition("..")
     try:
         bounds = float(low), float(high)
     except ValueError:
-        bounds = (1.0, 0.0)
-    if not separator or bounds[0] > bounds[1]:
+        bounds = (math.nan, math.nan)
+    if not -math.inf < bounds[0] <= bounds[1] < math.inf:
         raise _bad_spec(text, f"not a tensor spec: '{{{limits}}}' is no range low..high")
     return bounds
 
@@ -254,7 +268,7 @@ def random_feeds(
         sizes: Size of each symbolic dimension.
 
     Raises:
-        TensorError: A spec has no known rank.
+        TensorError: A spec has no known rank, or a range its dtype cannot hold.
     """
     generator = np.random.default_rng(seed)
     feeds: dict[str, NDArray[Any]] = {}
@@ -276,10 +290,28 @@ def _random(
     if dtype.is_float and spec.value_range is None:
         return np.asarray(generator.standard_normal(shape)).astype(dtype.numpy)
     low, high = spec.value_range or (0.0, 1.0)
+    smallest, largest = _limits(dtype)
+    whole = not dtype.is_float and math.ceil(low) > math.floor(high)
+    if low < smallest or high > largest or whole or math.isinf(high - low):
+        raise TensorError(
+            f"No {dtype.name} fills the range {{{low}..{high}}} of input '{spec.name}'.",
+            hint=f"Give a range inside {smallest}..{largest}, with a value of that type in it.",
+        )
     if dtype.is_float:
         return np.asarray(generator.uniform(low, high, shape)).astype(dtype.numpy)
-    values = generator.integers(int(low), int(high), shape, endpoint=True)
-    return np.asarray(values).astype(dtype.numpy)
+    first, last = math.ceil(low), math.floor(high)
+    return np.asarray(generator.integers(first, last, shape, dtype.numpy, endpoint=True))
+
+
+def _limits(dtype: DType) -> tuple[float, float]:
+    """Return the smallest and largest finite value of a dtype, exact where it is whole."""
+    if dtype.name == "bool":
+        return 0, 1
+    if dtype.is_float:
+        import ml_dtypes
+
+        return float(ml_dtypes.finfo(dtype.numpy).min), float(ml_dtypes.finfo(dtype.numpy).max)
+    return int(np.iinfo(dtype.numpy).min), int(np.iinfo(dtype.numpy).max)
 
 
 def check_feeds(specs: Iterable[TensorSpec], feeds: Tensors) -> dict[str, int]:

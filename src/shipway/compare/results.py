@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
-__all__ = ["Comparison", "Coverage", "Metrics", "OutputComparison", "Verdict"]
+__all__ = ["Comparison", "Coverage", "Metrics", "OutputComparison", "Verdict", "json_number"]
+
+
+def json_number(value: float | None) -> float | str | None:
+    """Return a number the way JSON can hold it: an infinite one as the text "inf" or "-inf".
+
+    Example:
+        >>> json_number(0.5), json_number(math.inf)
+        (0.5, 'inf')
+    """
+    return str(value) if value in {math.inf, -math.inf} else value
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,7 +24,8 @@ class Metrics:
     """How far `actual` is from `golden`, element by element, computed in float64.
 
     Integers and booleans use the same fields; only `mismatches` decides for them. Fields that have
-    no meaning for the tensor (no element, no finite element) are None, never NaN.
+    no meaning for the tensor (no element, no finite element) are None, never NaN. An infinite one
+    is the text "inf" in JSON, which has no number for it.
 
     Args:
         count: Elements compared.
@@ -21,18 +33,27 @@ class Metrics:
         nonfinite_mismatches: Elements where one side is NaN or Inf and the other is not, or is
             another one. They are left out of every number below.
         relative_l2: ||actual - golden|| / ||golden||; inf where golden is all zero and actual is not.
-        worst_channel: Largest relative L2 of one channel (axis 1; axis 0 below rank 2).
-        worst_channel_index: That channel; None where there are no channels.
-        gain: <actual, golden> / <golden, golden>; 1 means no common scale error.
-        zero_mismatch: Share of elements that are exactly zero on one side only.
+        worst_channel: Largest relative L2 of one slice along axis 0, axis 1 or the last axis: a
+            sample, a channel, a feature. A slice whose golden values are small is measured
+            against the RMS of the whole tensor, so that one near zero does not explode.
+        worst_channel_index: That slice (the first of a run of 2^k, past a million slices).
+        gain: <actual, golden> / <golden, golden>; 1 means no common scale error. None where golden
+            is all zero.
+        zero_mismatch: Share of elements that are exactly zero on one side only, while the other
+            side is more than a rounding error: above 1/1000 of golden's RMS, give or take a
+            factor of two (a power of two decides).
         cosine: Cosine of the angle between the two, in [-1, 1].
         max_abs: Largest absolute difference.
         max_rel: Largest |actual - golden| / |golden| over elements with golden != 0.
         mean_rel: Mean of the same.
         rmse: Root of the mean squared difference.
-        snr_db: 10 log10(||golden||^2 / ||actual - golden||^2); None where there is no difference.
+        snr_db: 10 log10(||golden||^2 / ||actual - golden||^2); None where there is no difference or
+            golden is all zero.
         max_ulp: Largest distance in representable values of the narrower of the two dtypes; None
             for integers.
+        worst_channel_axis: Axis along which `worst_channel` is a slice.
+        effective_count: ||golden||_2^4 / ||golden||_4^4: how many elements carry golden. All of
+            them where all have one magnitude, 1 where one outweighs the rest.
     """
 
     count: int
@@ -50,10 +71,12 @@ class Metrics:
     rmse: float | None
     snr_db: float | None
     max_ulp: int | None
+    worst_channel_axis: int | None = None
+    effective_count: float | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return plain data."""
-        return asdict(self)
+        return {name: json_number(value) for name, value in asdict(self).items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +95,8 @@ class Verdict:
 
     def to_json(self) -> dict[str, Any]:
         """Return plain data."""
-        return {"passed": self.passed, "reasons": list(self.reasons), "limits": self.limits}
+        limits = {name: json_number(limit) for name, limit in self.limits.items()}
+        return {"passed": self.passed, "reasons": list(self.reasons), "limits": limits}
 
 
 @dataclass(frozen=True, slots=True)
