@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 __all__ = ["BenchResult", "Latency"]
 
@@ -14,6 +17,18 @@ class Latency:
 
     Percentiles are order statistics: values that were measured, never interpolated. One is None
     where there are too few samples for it (n too small): p90 needs 64, p99 needs 662.
+
+    Args:
+        count: Calls measured.
+        min_ms: Fastest call.
+        p50_ms: Median.
+        p90_ms: 90th percentile.
+        p99_ms: 99th percentile.
+        max_ms: Slowest call.
+        mean_ms: Mean.
+        iqr_ms: Third minus first quartile.
+        p50_low_ms: Lower end of the 95 % confidence interval of the median; None below six rounds.
+        p50_high_ms: Upper end.
     """
 
     count: int
@@ -24,6 +39,8 @@ class Latency:
     max_ms: float
     mean_ms: float
     iqr_ms: float
+    p50_low_ms: float | None = None
+    p50_high_ms: float | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return plain data."""
@@ -47,6 +64,8 @@ class BenchResult:
         effective: `session.effective`.
         load_before: Load average when measuring began.
         load_after: Load average when it ended.
+        undisturbed: Whether the other engines' threads were idle before each round began.
+        samples_ns: Wall time of every call, int64, in the order of the calls; not in the JSON.
     """
 
     engine: str
@@ -61,7 +80,11 @@ class BenchResult:
     effective: dict[str, str]
     load_before: float
     load_after: float
+    undisturbed: bool = True
+    samples_ns: NDArray[np.int64] | None = field(default=None, repr=False, compare=False)
 
     def to_json(self) -> dict[str, Any]:
         """Return plain data."""
-        return asdict(self)
+        data = asdict(replace(self, samples_ns=None))
+        del data["samples_ns"]
+        return data
