@@ -119,6 +119,7 @@ class Evaluation:
         effective: `session.effective` of the run.
         flips: Against golden; None for golden itself.
         seconds: Wall time, reading and preprocessing included.
+        notes: What the reader should know, say that images without a label were left out.
     """
 
     engine: str
@@ -130,6 +131,7 @@ class Evaluation:
     effective: dict[str, str]
     flips: Flips | None
     seconds: float
+    notes: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return plain data."""
@@ -144,4 +146,5 @@ class Evaluation:
             "effective": self.effective,
             "flips": None if self.flips is None else self.flips.to_json(),
             "seconds": self.seconds,
+            "notes": list(self.notes),
         }
