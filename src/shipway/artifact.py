@@ -84,7 +84,8 @@ def load_artifact(path: Path, *, verify: bool = True) -> Artifact:
         verify: Hash the files and compare; False only where the caller has just done so.
 
     Raises:
-        ModelError: File or side-car absent, of a newer schema, or a file changed since it was made.
+        ModelError: File or side-car absent, of a newer schema or of another file, or a file changed
+            since it was made.
     """
     sidecar = path.with_name(path.name + SIDECAR_SUFFIX)
     if not path.is_file():
@@ -113,8 +114,13 @@ def load_artifact(path: Path, *, verify: bool = True) -> Artifact:
             versions=data["versions"],
         )
         hashes = {name: entry["sha256"] for name, entry in files.items()}
-    except (KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ModelError(f"{sidecar} is not a side-car of Shipway: {error!r}.") from error
+    if path.name not in hashes:
+        raise ModelError(
+            f"{sidecar} is the side-car of {', '.join(hashes) or 'no file'}, not of {path.name}.",
+            hint="Keep the name a model was made under, or make it again with shipway compile.",
+        )
     if verify:
         _verify(artifact, hashes)
     return artifact

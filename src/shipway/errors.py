@@ -17,6 +17,8 @@ Exit 0 means pass; 70 means a bug in Shipway, and is the only case that shows a 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import ClassVar
 
 __all__ = [
@@ -96,3 +98,8 @@ class EngineMissing(EngineError):
         reason = f" ({why})" if why else ""
         super().__init__(f"The engine {engine} is not installed{reason}.", hint=install)
         self.engine = engine
+        self._why = why
+
+    def __reduce__(self) -> tuple[Callable[[], EngineMissing], tuple[()]]:
+        """Pickle it whole: errors travel back from child processes."""
+        return partial(EngineMissing, self.engine, install=self.hint, why=self._why), ()

@@ -13,6 +13,9 @@ from shipway.tensors import dtype_named
 __all__ = ["Limits", "judge", "limits_for"]
 
 _GAIN_SIGMAS = 4
+# Six numbers whose errors have nothing in common look like this once in a hundred thousand times.
+_PURE_GAIN_SHARE = 0.99
+_PURE_GAIN_COUNT = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +113,8 @@ def judge(metrics: Metrics, dtype: str, limits: Limits) -> Verdict:
     NaN and Inf come first: one on one side only fails the tensor, whatever else it holds.
     A tensor without elements passes; one without a single finite element fails, for nothing about
     it was shown. A gain counts as one when it also stands out of the noise, at four times
-    `relative_l2` / sqrt(`effective_count`): the gain of a handful of numbers is no common scale.
+    `relative_l2` / sqrt(`effective_count`), or is all but the whole error: the gain of a handful of
+    numbers with other errors in them is no common scale.
 
     Args:
         metrics: From `measure`.
@@ -160,13 +164,20 @@ def _over(value: float | None, limit: float) -> bool:
     return value is not None and not value <= limit  # so that a NaN would fail, never pass
 
 
+def _gain_share(metrics: Metrics) -> float:
+    """Return which share of the squared error one scale factor explains."""
+    return float(((metrics.gain or 0.0) - 1) ** 2 / (metrics.relative_l2 or math.inf) ** 2)
+
+
 def _scale_share(metrics: Metrics) -> str:
     """Say so where one scale factor explains nearly all of the error."""
-    share = ((metrics.gain or 0.0) - 1) ** 2 / (metrics.relative_l2 or math.inf) ** 2
+    share = _gain_share(metrics)
     return f"; this scale error is {min(share, 1):.0%} of the squared error" if share > 0.9 else ""
 
 
 def _is_gain(metrics: Metrics, gain: float, limit: float) -> bool:
     count = metrics.effective_count or 1.0
+    if count >= _PURE_GAIN_COUNT and _gain_share(metrics) > _PURE_GAIN_SHARE:
+        return _over(abs(gain - 1), limit)
     noise = (metrics.relative_l2 or 0.0) / math.sqrt(count)
     return _over(abs(gain - 1), max(limit, _GAIN_SIGMAS * noise))

@@ -25,7 +25,7 @@ __all__ = ["ArrayDataset", "Dataset", "ImageDataset", "load_dataset"]
 
 
 class Dataset(Protocol):
-    """What `evaluate` needs of a data set. `sample` is called from several threads at once."""
+    """What `evaluate_session` needs of a data set. `sample` is called from several threads at once."""
 
     @property
     def name(self) -> str:

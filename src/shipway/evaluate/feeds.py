@@ -23,7 +23,7 @@ def sample_feeds(
 
     Only models of one input, whose first axis is the batch, can be fed from a data set. A fixed
     batch above one is filled by repeating the sample. Samples that cannot be read are left out:
-    `evaluate` is where they are counted and named.
+    `evaluate_session` is where they are counted and named.
 
     Raises:
         TensorError: The model has several inputs, or none with a batch axis.

@@ -21,7 +21,7 @@ from shipway.evaluate.reading import read_ahead
 from shipway.evaluate.results import BadSample, Evaluation
 from shipway.progress import SILENT, Progress
 
-__all__ = ["EvaluateOptions", "evaluate"]
+__all__ = ["EvaluateOptions", "evaluate_session"]
 
 _SHOWN = 5
 
@@ -96,7 +96,7 @@ class _Tally:
         )
 
 
-def evaluate(
+def evaluate_session(
     session: Session,
     dataset: Dataset,
     options: EvaluateOptions,

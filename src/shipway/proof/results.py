@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from shipway.compare.results import Comparison
+from shipway.compare.results import Comparison, json_number
 
 __all__ = ["Proof", "Trial"]
 
@@ -29,10 +29,17 @@ class Trial:
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """Before and after, run side by side on several inputs."""
+    """Before and after, run side by side on several inputs.
+
+    Args:
+        step: What was proved, e.g. "export".
+        trials: One entry an input set.
+        notes: What was not tried, and why.
+    """
 
     step: str
     trials: tuple[Trial, ...]
+    notes: tuple[str, ...] = ()
 
     @property
     def passed(self) -> bool:
@@ -56,6 +63,7 @@ class Proof:
             "schema_version": 1,
             "step": self.step,
             "passed": self.passed,
-            "worst_relative_l2": self.worst_relative_l2,
+            "worst_relative_l2": json_number(self.worst_relative_l2),
+            "notes": list(self.notes),
             "trials": [trial.to_json() for trial in self.trials],
         }

@@ -189,3 +189,9 @@ def test_a_relu_over_rounding_errors_passes(precision, unit):
     error = unit * noise(64, 64, 8, seed=1)
     found = verdict(np.maximum(before, 0), np.maximum(before + error, 0), precision)
     assert found.passed, found.reasons
+
+
+def test_a_pure_gain_is_called_one_even_in_a_small_tensor() -> None:
+    golden = np.linspace(1, 2, 10, dtype=np.float32)
+    verdict = judge(measure(golden, golden * np.float32(1.04)), "float32", limits_for("f32"))
+    assert any(reason.startswith("gain is 1.04") for reason in verdict.reasons)

@@ -15,7 +15,7 @@ from shipway.evaluate.accuracy import load_predictions
 from shipway.evaluate.dataset import ArrayDataset, load_dataset
 from shipway.evaluate.preprocess import PRESETS, parse_preprocess
 from shipway.evaluate.reading import THREAD_PREFIX
-from shipway.evaluate.run import EvaluateOptions, evaluate
+from shipway.evaluate.run import EvaluateOptions, evaluate_session
 from shipway.tensors import TensorSpec
 
 
@@ -31,7 +31,7 @@ def numbers(values, labels, dtype=np.float32):
 
 
 def run(session, dataset, golden=None, **options):
-    return evaluate(session, dataset, EvaluateOptions(**options), engine="fake", golden=golden)
+    return evaluate_session(session, dataset, EvaluateOptions(**options), engine="fake", golden=golden)
 
 
 class Steps:
@@ -275,7 +275,7 @@ def test_notes_of_the_data_set_and_of_a_cast_are_passed_on(
 def test_progress_is_told_of_every_sample(score_session, first_pixel):
     steps = Steps()
     session = score_session(first_pixel(3), ("n", 1), 3)
-    evaluate(
+    evaluate_session(
         session, numbers([0] * 7, [0] * 7), EvaluateOptions(batch=3), engine="e", progress=steps
     )
     assert (steps.total, steps.done) == (7, 7)
