@@ -1,0 +1,171 @@
+"""Proof of an export: PyTorch and ONNX Runtime side by side, on several inputs and sizes."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from numpy.typing import NDArray
+
+from shipway.artifact import load_artifact
+from shipway.compare.outputs import compare_outputs
+from shipway.compare.results import Comparison, Coverage
+from shipway.engines.base import EngineOptions
+from shipway.engines.registry import find_engine
+from shipway.errors import EngineError, ExportError, ModelError, TensorError
+from shipway.export.portable import PortableModel
+from shipway.export.sizes import dynamic_dims, example_sizes
+from shipway.files import write_json
+from shipway.progress import SILENT, Progress
+from shipway.proof.eager import EagerGolden
+from shipway.proof.results import Proof, Trial
+from shipway.proof.sizes import SizePlan, plan_sizes
+from shipway.tensors import Tensors, random_feeds
+
+__all__ = ["prove_export", "save_proof"]
+
+_PRECISION = "f32"
+_OPTIONS = EngineOptions(precision=_PRECISION, optimize=False)
+
+
+class Runner(Protocol):
+    """Whatever runs: a session, or the module itself."""
+
+    def run(self, feeds: Tensors) -> Mapping[str, NDArray[Any]]:
+        """Run once."""
+
+
+def prove_export(
+    model: PortableModel,
+    *,
+    input_sets: int = 3,
+    seed: int = 0,
+    sizes: Sequence[Mapping[str, int]] | None = None,
+    module: Any = None,
+    progress: Progress = SILENT,
+) -> Proof:
+    """Run golden and the ONNX model on the same random inputs and compare every output.
+
+    Both run in f32 without graph optimisation, so that a difference is the export's. A size at
+    which ONNX Runtime fails and PyTorch does not, fails the proof.
+
+    Args:
+        model: What `export_model` returned.
+        input_sets: Random input sets for each set of sizes.
+        seed: Of the first input set; the others follow.
+        sizes: Sets of sizes of the dynamic dimensions. None takes those of the export, the
+            smallest and larger ones, each as far as PyTorch accepts it.
+        module: The torch.nn.Module the model was exported from. It then is golden instead of the
+            saved program; needed where torch.export refused it.
+        progress: Told of every trial.
+
+    Raises:
+        ExportError: There is no ONNX model, or nothing to compare it with.
+        EngineMissing: ONNX Runtime is not installed.
+        EngineError: An engine does not load the model, or golden fails at sizes that were given.
+    """
+    if model.onnx is None:
+        raise ExportError("There is no ONNX model to prove.", hint="Export one: shipway export.")
+    name = "torch" if module is None else "torch (eager)"
+    with _golden(model, module) as golden, _session(model, "onnxruntime") as actual:
+        plan = _plan(model, golden, sizes)
+        progress.start("prove the export", len(plan.sets) * input_sets)
+        trials = []
+        for index, one in enumerate(plan.sets):
+            for repeat in range(input_sets):
+                number = seed + index * input_sets + repeat
+                trials.append(_try(model, golden, actual, one, number, golden_name=name))
+                progress.advance()
+    return Proof("export", tuple(trials), tuple(plan.notes))
+
+
+def save_proof(proof: Proof, path: Path) -> None:
+    """Write a proof as JSON, atomically."""
+    write_json(path, proof.to_json())
+
+
+@contextlib.contextmanager
+def _golden(model: PortableModel, module: Any) -> Iterator[Runner]:
+    if module is not None:
+        yield EagerGolden(module, model)
+        return
+    if model.program is None:
+        reason = _facts(model).get("program", "none was saved")
+        raise ExportError(
+            f"{model.onnx} has no PyTorch program to be compared with: {reason}",
+            hint="Prove it against the module itself: prove_export(model, module=module).",
+        )
+    with _session(model, "torch") as session:
+        yield session
+
+
+@contextlib.contextmanager
+def _session(model: PortableModel, engine_name: str) -> Iterator[Runner]:
+    engine = find_engine(engine_name)
+    with tempfile.TemporaryDirectory(prefix="shipway-proof-") as folder:
+        artifact = engine.compile(model, _OPTIONS, Path(folder))
+        with engine.load(artifact, _OPTIONS) as session:
+            yield session
+
+
+def _facts(model: PortableModel) -> Mapping[str, Any]:
+    """Return what the export noted; nothing for a model without a side-car."""
+    if model.onnx is None:
+        return {}
+    try:
+        return load_artifact(model.onnx, verify=False).made
+    except ModelError:
+        return {}
+
+
+def _plan(
+    model: PortableModel, golden: Runner, sizes: Sequence[Mapping[str, int]] | None
+) -> SizePlan:
+    def accepts(one: dict[str, int]) -> str:
+        try:
+            golden.run(random_feeds(model.inputs, seed=0, sizes=one))
+        except (EngineError, TensorError) as error:
+            return str(error)
+        return ""
+
+    if sizes is not None:
+        plan = SizePlan(lambda _: "")
+        plan.sets = [dict(one) for one in sizes]
+        return plan
+    facts = _facts(model)
+    names = dynamic_dims(model.inputs)
+    known = facts.get("example_sizes", {})
+    bounds = {name: (low, high) for name, (low, high) in facts.get("bounds", {}).items()}
+    usual = next(example_sizes(model.inputs, bounds))
+    plan = plan_sizes({name: known.get(name, usual[name]) for name in names}, bounds, accepts)
+    if not plan.sets:
+        raise EngineError(f"PyTorch does not run at the sizes of the export: {plan.notes[0]}.")
+    return plan
+
+
+def _try(
+    model: PortableModel,
+    golden: Runner,
+    actual: Runner,
+    sizes: Mapping[str, int],
+    seed: int,
+    *,
+    golden_name: str,
+) -> Trial:
+    expected = golden.run(random_feeds(model.inputs, seed=seed, sizes=sizes))
+    feeds = random_feeds(model.inputs, seed=seed, sizes=sizes)
+    try:
+        comparison = compare_outputs(
+            expected,
+            actual.run(feeds),
+            precision=_PRECISION,
+            golden_name=golden_name,
+            actual_name="onnxruntime",
+        )
+    except EngineError as error:
+        skipped = dict.fromkeys(expected, f"onnxruntime fails where PyTorch runs: {error}")
+        comparison = Comparison(golden_name, "onnxruntime", _PRECISION, (), Coverage(0, skipped))
+    return Trial(f"random, seed {seed}", dict(sizes), comparison)
