@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -12,8 +13,9 @@ from typing import Any, Literal, Protocol, Self
 from numpy.typing import NDArray
 
 from shipway.artifact import Artifact
+from shipway.errors import EngineError
 from shipway.export.portable import PortableModel
-from shipway.tensors import Tensors, TensorSpec, check_feeds
+from shipway.tensors import ANY, Tensors, TensorSpec, check_feeds, dtype_named
 
 __all__ = [
     "PRECISIONS",
@@ -155,7 +157,11 @@ class Engine(Protocol):
 
 
 class BaseSession:
-    """What every session shares: checked feeds, futures, `with`. Engines derive from it."""
+    """What every session shares: checked feeds and outputs, futures, `with`. Engines derive from it.
+
+    A session may be used from several threads. Feeds handed to `submit` must stay unchanged until
+    the future is done; outputs belong to the caller and no later run changes them.
+    """
 
     def __init__(
         self,
@@ -168,33 +174,62 @@ class BaseSession:
         self.outputs = outputs
         self.effective = dict(effective)
         self._pool: ThreadPoolExecutor | None = None
+        self._closed = False
+        self._lock = threading.Lock()
 
     def run(self, feeds: Tensors) -> dict[str, NDArray[Any]]:
         """Run once; see `Session.run`.
 
         Raises:
             TensorError: A feed is missing, unknown, or has the wrong dtype or shape.
-            EngineError: The engine failed.
+            EngineError: The engine failed, broke a promise about its outputs, or is closed.
         """
-        check_feeds(self.inputs, feeds)
-        return self._run(feeds)
+        self._refuse_closed()
+        return self._run_checked(feeds, self._check(feeds))
+
+    def _check(self, feeds: Tensors) -> dict[str, int]:
+        """Refuse feeds that do not fit, and return the symbolic sizes.
+
+        An engine with limits of its own adds them here.
+        """
+        return check_feeds(self.inputs, feeds)
 
     def _run(self, feeds: Tensors) -> dict[str, NDArray[Any]]:
-        """Run with feeds that fit the specs."""
+        """Run with feeds that fit the specs; the arrays returned must not be engine memory."""
         raise NotImplementedError
 
+    def _release(self) -> None:
+        """Drop what the engine holds; called once, when no run is in flight on the pool."""
+
+    def _run_checked(self, feeds: Tensors, sizes: Mapping[str, int]) -> dict[str, NDArray[Any]]:
+        outputs = self._run(feeds)
+        for spec in self.outputs:
+            _check_output(spec, outputs.get(spec.name), sizes)
+        return outputs
+
     def submit(self, feeds: Tensors) -> Future[dict[str, NDArray[Any]]]:
-        """Start a run on a worker thread; see `Session.submit`."""
-        check_feeds(self.inputs, feeds)
-        if self._pool is None:
-            self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="shipway-session")
-        return self._pool.submit(self._run, feeds)
+        """Start a run on a worker thread; see `Session.submit`. Runs start in the order given."""
+        sizes = self._check(feeds)
+        with self._lock:
+            self._refuse_closed()
+            if self._pool is None:
+                self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="shipway-session")
+            return self._pool.submit(self._run_checked, feeds, sizes)
+
+    def _refuse_closed(self) -> None:
+        if self._closed:
+            raise EngineError("This session is closed.", hint="Load the artifact again.")
 
     def close(self) -> None:
-        """Wait for runs in flight and let go of the engine."""
+        """Wait for runs in flight and let go of the engine; a second call does nothing."""
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
         if self._pool is not None:
             self._pool.shutdown(wait=True)
             self._pool = None
+        self._release()
 
     def __enter__(self) -> Self:
         """Return self."""
@@ -208,3 +243,23 @@ class BaseSession:
     ) -> None:
         """Close the session."""
         self.close()
+
+
+def _check_output(spec: TensorSpec, value: NDArray[Any] | None, sizes: Mapping[str, int]) -> None:
+    if value is None:
+        raise EngineError(f"The engine returned no output '{spec.name}'.")
+    if value.dtype != dtype_named(spec.dtype).numpy:
+        raise EngineError(
+            f"Output '{spec.name}' came out as {value.dtype}; the model promises {spec.dtype}."
+        )
+    if spec.shape is None:
+        return
+    wanted = [sizes.get(dim, ANY) if isinstance(dim, str) else dim for dim in spec.shape]
+    fits = len(wanted) == value.ndim and all(
+        dim in {ANY, size} for dim, size in zip(wanted, value.shape, strict=True)
+    )
+    if not fits:
+        raise EngineError(
+            f"Output '{spec.name}' came out with shape {list(value.shape)}; "
+            f"the model promises {spec}, here [{', '.join(map(str, wanted))}]."
+        )

@@ -1,0 +1,92 @@
+"""Run the compiler in a child process: it may crash, and it talks a lot."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from shipway.engines.base import EngineOptions
+from shipway.engines.requests import thread_count
+from shipway.errors import EngineError, ModelError
+from shipway.export.portable import PortableModel
+
+__all__ = ["PACKAGE", "RESULT", "run_build"]
+
+PACKAGE = "model.pt2"
+"""Name of the package in the work folder."""
+RESULT = "result.json"
+"""Name of the file in which the child says what came of it."""
+_LAST_LINES = 5
+
+
+def run_build(
+    model: PortableModel, program: Path, options: EngineOptions, work: Path
+) -> dict[str, Any]:
+    """Compile `program` to the package `work / PACKAGE` and return the facts about it.
+
+    Args:
+        model: Whose inputs and outputs the program has.
+        program: The exported program.
+        options: Precision, threads and settings of Inductor.
+        work: An empty folder; everything the compiler leaves behind stays in it.
+
+    Raises:
+        EngineError: The compiler refuses the program, or dies.
+        ModelError: The program is not usable.
+    """
+    request_path, log_path = work / "request.json", work / "log.txt"
+    request_path.write_text(json.dumps(_request(model, program, options)), encoding="utf-8")
+    with log_path.open("wb") as log:
+        child = subprocess.run(  # noqa: S603 -- this Python, a module of ours, a file of ours
+            [sys.executable, "-m", "shipway.engines.aotinductor.build", str(request_path)],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            cwd=work,
+            env=_environment(work),
+            check=False,
+        )
+    if child.returncode != 0:
+        raise _death(child.returncode, log_path)
+    facts: dict[str, Any] = json.loads((work / RESULT).read_text(encoding="utf-8"))
+    if "error" in facts:
+        kind = ModelError if facts["error"] == "ModelError" else EngineError
+        raise kind(facts["message"], hint=facts["hint"])
+    return facts
+
+
+def _request(model: PortableModel, program: Path, options: EngineOptions) -> dict[str, Any]:
+    return {
+        "program": str(program.resolve()),
+        "inputs": [spec.to_json() for spec in model.inputs],
+        "outputs": [spec.to_json() for spec in model.outputs],
+        "precision": options.precision,
+        "threads": thread_count(options),
+        "extra": dict(options.extra),
+    }
+
+
+def _environment(work: Path) -> dict[str, str]:
+    """Give the child this process's import path, and keep all it leaves behind inside `work`."""
+    return {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+        "PYTHONWARNINGS": "ignore",
+        "TMPDIR": str(work),
+        "TORCHINDUCTOR_CACHE_DIR": str(work / "cache"),
+    }
+
+
+def _death(status: int, log_path: Path) -> EngineError:
+    how = f"signal {signal.Signals(-status).name}" if status < 0 else f"exit code {status}"
+    text = log_path.read_text(encoding="utf-8", errors="replace")
+    lines = [line for line in text.splitlines() if line.strip()][-_LAST_LINES:]
+    return EngineError(
+        f"AOTInductor's compiler died ({how}). Its last words:\n" + "\n".join(lines or ["(none)"]),
+        hint="If memory ran out, close other programs; else please report these lines.",
+    )
