@@ -1,0 +1,1 @@
+"""The whole road, resumable: source, export, proof, engines, compare, evaluate, bench, report."""

@@ -1,0 +1,88 @@
+"""A project on its way: what is asked, and which stages are finished."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from shipway.artifact import Artifact
+from shipway.deploy.project import Project
+from shipway.deploy.stages import RunFolder, StageResult
+from shipway.engines.base import EngineOptions, Session
+from shipway.engines.registry import find_engine
+from shipway.engines.target import GOLDEN, Target
+from shipway.environment import package_versions
+from shipway.errors import ShipwayError
+from shipway.export.model import load_portable
+from shipway.export.portable import PortableModel
+from shipway.progress import SILENT, Progress
+
+__all__ = ["Journey"]
+
+
+@dataclass(slots=True)
+class Journey:
+    """A project on its way: what is finished so far.
+
+    Args:
+        project: What to do.
+        folder: The run folder.
+        progress: Told of every stage.
+        golden: The target everything is judged against.
+        stages: Finished stages by name.
+        artifacts: Compiled artifacts by target.
+        failures: What stopped a target; its later stages were left out.
+    """
+
+    project: Project
+    folder: RunFolder
+    progress: Progress = SILENT
+    golden: Target = GOLDEN
+    stages: dict[str, StageResult] = field(default_factory=dict)
+    artifacts: dict[Target, Artifact] = field(default_factory=dict)
+    failures: dict[Target, ShipwayError] = field(default_factory=dict)
+
+    def path(self, name: str) -> Path:
+        """Return the folder of a stage."""
+        return self.folder.path / name
+
+    @property
+    def model(self) -> PortableModel:
+        """The exported model."""
+        return load_portable(self.path("export"), self.project.name)
+
+    @property
+    def from_pytorch(self) -> bool:
+        """Whether the source is PyTorch: code or a program, and not an ONNX file."""
+        return not self.project.source.reference.lower().endswith(".onnx")
+
+    def options(self, target: Target) -> EngineOptions:
+        """Return what is asked of the engine of `target`.
+
+        A golden run that is not PyTorch's (the source was an .onnx file) runs without optimisation.
+        """
+        plain = target is self.golden and target.engine != GOLDEN.engine
+        return EngineOptions(target.precision, self.project.threads, optimize=not plain)
+
+    def load(self, target: Target) -> Session:
+        """Load the compiled artifact of `target`."""
+        return find_engine(target.engine).load(self.artifacts[target], self.options(target))
+
+    def engine_stage(self, target: Target) -> str:
+        """Name the stage that compiles `target`."""
+        return "golden" if target is self.golden else f"engine-{target.slug}"
+
+    def do(
+        self,
+        name: str,
+        inputs: Mapping[str, Any],
+        command: list[str],
+        work: Callable[[Path], Iterable[Path] | None],
+    ) -> StageResult:
+        """Run or reuse one stage."""
+        self.progress.start(name)
+        keyed = {"versions": package_versions(), **inputs}
+        self.stages[name] = self.folder.run(name, inputs=keyed, command=command, work=work)
+        return self.stages[name]
