@@ -1,0 +1,114 @@
+"""Entry point: names the commands, and turns errors into messages and exit codes."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+import traceback
+from typing import Any
+
+from cyclopts import App, CycloptsError
+
+from shipway.environment import package_version
+from shipway.errors import ShipwayError
+
+__all__ = ["app", "main"]
+
+USAGE, BUG, INTERRUPTED = 2, 70, 130
+
+app = App(
+    name="shipway",
+    help="""From a PyTorch model to a deployed engine that is proved right and measured fast.
+
+Exit codes: 0 pass, 1 limit missed, 2 usage, 3 engine missing, 4 bad model or tensor, 5 engine failed, 70 bug.
+
+```
+shipway deploy ship.toml
+shipway deploy model.py:Net --input "x:float32[batch,3,224,224]"
+shipway export --help
+```
+""",
+    version=lambda: package_version("shipway"),
+    help_format="markdown",
+    result_action="return_value",
+    print_error=False,
+    exit_on_error=False,
+)
+
+COMMANDS = (
+    "deploy",
+    "export",
+    "compile",
+    "run",
+    "compare",
+    "evaluate",
+    "bench",
+    "report",
+    "doctor",
+)
+for _name in COMMANDS:
+    # Named as text: a command imports only what it needs itself.
+    app.command(f"shipway.cli.{_name}:{_name}", name=_name)
+
+
+def main() -> None:
+    """Run the command line and exit with the code the module's help lists."""
+    arguments = sys.argv[1:]
+    try:
+        code = _run(arguments)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        code = INTERRUPTED
+    except BrokenPipeError:
+        # The reader of our output went away (`| head`): not an error, and stdout is no use now.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
+    _leave(code)
+
+
+def _run(arguments: list[str]) -> int:
+    if not arguments or arguments[0] in {"-h", "--help"}:
+        for name in COMMANDS:
+            app[name]  # imports it, so that the list shows what each command does
+    try:
+        result = app(arguments)
+    except CycloptsError as error:
+        message = str(error).replace("parameter --", "--")
+        return _complain(message, _usage_hint(arguments), USAGE, arguments)
+    except ShipwayError as error:
+        return _complain(str(error), error.hint, error.exit_code, arguments)
+    except MemoryError:
+        hint = "Use a smaller batch, or a machine with more memory."
+        return _complain("There is not enough memory.", hint, USAGE, arguments)
+    except Exception:  # noqa: BLE001 -- the last line of defence: what lands here is a bug, and is called one
+        traceback.print_exc()
+        print(
+            f"\nThis is a bug in Shipway {package_version('shipway')}. "
+            "Please report it with the text above.",
+            file=sys.stderr,
+        )
+        return BUG
+    return result if isinstance(result, int) else 0
+
+
+def _usage_hint(arguments: list[str]) -> str:
+    known = [word for word in arguments[:1] if word in COMMANDS]
+    return " ".join(["shipway", *known, "--help"])
+
+
+def _complain(message: str, hint: str, code: int, arguments: list[str]) -> int:
+    if "--json" in arguments:
+        failure: dict[str, Any] = {"error": message, "hint": hint, "exit_code": code}
+        print(json.dumps(failure))
+    print(f"error: {message}", file=sys.stderr)
+    for line in hint.splitlines():
+        print(f"hint:  {line}", file=sys.stderr)
+    return code
+
+
+def _leave(code: int) -> None:
+    with contextlib.suppress(BrokenPipeError):
+        sys.stdout.flush()
+    sys.exit(code)

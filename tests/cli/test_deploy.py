@@ -1,0 +1,184 @@
+"""shipway deploy: the whole road as a user walks it, with kills and repeats on the way."""
+
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+STAGES = [
+    "export",
+    "proof",
+    "golden",
+    "engine-onnxruntime-f32",
+    "compare-onnxruntime-f32",
+    "evaluate-golden",
+    "evaluate-onnxruntime-f32",
+    "bench",
+]
+
+
+def read_report(run: Path) -> dict[str, Any]:
+    return json.loads((run / "report.json").read_text())
+
+
+def stray_files(run: Path) -> list[Path]:
+    return [path for path in run.rglob("*") if path.name.startswith(".tmp-")]
+
+
+def records(run: Path) -> dict[str, bytes]:
+    return {path.stem: path.read_bytes() for path in (run / ".stages").glob("*.json")}
+
+
+def what_repeats(report: dict[str, Any]) -> dict[str, Any]:
+    """The part of a report that two runs of the same inputs share: all but times and hashes."""
+    engines = [
+        {
+            "name": engine["name"],
+            "precision": engine["precision"],
+            "comparison": engine["comparison"],
+            "top": engine["evaluation"]["top"],
+            "flips": engine["evaluation"]["flips"],
+        }
+        for engine in report["engines"]
+    ]
+    checks = [(check["name"], check["passed"]) for check in report["checks"]]
+    trials = report["proof"]["trials"]
+    return {"engines": engines, "checks": checks, "trials": trials, "notes": report["title"]}
+
+
+@pytest.fixture
+def deployed(shipway, project: Path) -> Path:
+    done = shipway("deploy", "ship.toml", cwd=project)
+    assert done.returncode == 0, done.stderr
+    assert "PASS" in done.stdout
+    return project / "runs" / "net"
+
+
+def test_the_whole_road_and_back(shipway, project: Path, deployed: Path) -> None:
+    """One run writes every stage and the report; the second reuses all and changes nothing."""
+    assert sorted(records(deployed)) == sorted(STAGES)
+    report = read_report(deployed)
+    assert report["proof"]["passed"]
+    golden, engine = report["engines"]
+    assert (golden["name"], engine["name"]) == ("torch", "onnxruntime")
+    assert engine["evaluation"]["top"][0]["total"] == 12
+    assert engine["evaluation"]["flips"]["count"] == 0
+    assert [row["batch"] for row in engine["bench"]] == [1]
+    assert stray_files(deployed) == []
+
+    before = {path: path.read_bytes() for path in deployed.rglob("*.json")}
+    again = shipway("deploy", "ship.toml", cwd=project)
+    assert again.returncode == 0
+    assert "8 stages, 8 reused" in again.stdout
+    assert {path: path.read_bytes() for path in deployed.rglob("*.json")} == before
+
+    shown = shipway("report", deployed)
+    assert shown.returncode == 0
+    assert "PASS" in shown.stdout
+
+
+def test_a_change_runs_what_depends_on_it_and_nothing_else(
+    shipway, project: Path, deployed: Path
+) -> None:
+    text = (project / "ship.toml").read_text()
+    (project / "ship.toml").write_text(text.replace("batch = 4", "batch = 3"))
+    done = shipway("deploy", "ship.toml", cwd=project)
+    assert "8 stages, 6 reused" in done.stdout
+
+    code = (project / "net.py").read_text()
+    (project / "net.py").write_text(code + "\n# touched\n")
+    done = shipway("deploy", "ship.toml", cwd=project)
+    assert "export: done" in done.stderr
+
+
+def test_every_command_of_the_report_repeats_its_stage(
+    shipway, project: Path, deployed: Path
+) -> None:
+    report = read_report(deployed)
+    first, *commands = report["reproduce"]
+    assert first == f"cd {shlex.quote(str(project))}"
+    assert len(commands) == len(STAGES)  # deploy itself; proof and export share one command
+    results = ("compare-onnxruntime-f32/comparison.json", "evaluate-golden/evaluation.json")
+    before = {name: json.loads((deployed / name).read_text()) for name in results}
+    for line in commands[1:]:
+        done = shipway(*shlex.split(line)[1:], cwd=project)
+        assert done.returncode == 0, f"{line}\n{done.stderr}"
+    for name, old in before.items():
+        new = json.loads((deployed / name).read_text())
+        for volatile in ("seconds",):
+            old.pop(volatile, None), new.pop(volatile, None)
+        assert new == old
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", [*STAGES, "start"])
+def test_kill_at_any_stage_then_resume(
+    shipway, project: Path, deployed: Path, stage: str, tmp_path: Path
+) -> None:
+    """Killed while (or just before) a stage runs, the next run ends with the same result."""
+    run = tmp_path / "killed"
+    command = [sys.executable, "-m", "shipway", "deploy", "ship.toml", "--output", str(run)]
+    process = subprocess.Popen(command, cwd=project, stderr=subprocess.DEVNULL, text=True)
+    before = STAGES[STAGES.index(stage) - 1] if stage in STAGES[1:] else None
+    deadline = time.monotonic() + 120
+    while process.poll() is None and time.monotonic() < deadline:
+        if before is None or (run / ".stages" / f"{before}.json").is_file():
+            time.sleep({"start": 0.3}.get(stage, 0.05))
+            break
+        time.sleep(0.005)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    finished = records(run) if run.exists() else {}
+
+    done = shipway("deploy", "ship.toml", "--output", run, cwd=project)
+    assert done.returncode == 0, done.stderr
+    after = records(run)
+    assert {name: after[name] for name in finished} == finished
+    assert stray_files(run) == []
+    assert what_repeats(read_report(run)) == what_repeats(read_report(deployed))
+
+
+def test_an_engine_that_fails_leaves_the_others_and_says_how_to_repeat_it(
+    shipway, project: Path
+) -> None:
+    text = (project / "ship.toml").read_text()
+    text = text.replace('["onnxruntime"]', '["onnxruntime:bf16", "onnxruntime"]')
+    (project / "ship.toml").write_text(text)
+    done = shipway("deploy", "ship.toml", cwd=project)
+    assert done.returncode == 5
+    assert "FAIL" in done.stdout
+    assert "shipway compile" in done.stderr
+    failed, well = read_report(project / "runs" / "net")["engines"][1:]
+    assert "bf16" in failed["error"]
+    assert not well["error"]
+    assert well["evaluation"]["flips"]["count"] == 0
+
+
+def test_a_missed_limit_exits_1(shipway, project: Path) -> None:
+    text = (project / "ship.toml").read_text() + "min_top1 = 0.99\n"
+    (project / "ship.toml").write_text(text)
+    done = shipway("deploy", "ship.toml", cwd=project)
+    assert done.returncode == 1
+    assert "FAIL" in done.stdout
+    assert "golden: Top-1" in done.stdout
+
+
+def test_an_onnx_file_is_deployed_with_golden_named_for_what_it_is(
+    shipway, project: Path, deployed: Path
+) -> None:
+    model = deployed / "export" / "net.onnx"
+    words = ("--engine", "openvino", "--no-bench", "--output", "run2")
+    pytest.importorskip("openvino")
+    done = shipway("deploy", model, *words, cwd=project)
+    assert done.returncode == 0, done.stderr
+    report = read_report(project / "run2")
+    assert report["engines"][0]["name"] == "onnxruntime"
+    assert report["proof"] is None
+    assert any("Golden is ONNX Runtime" in note for note in report["notes"])
