@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from shipway.artifact import SIDECAR_SUFFIX, Artifact, load_artifact
 from shipway.environment import package_versions
-from shipway.errors import ModelError, UsageError
+from shipway.errors import ExportError, ModelError, UsageError
 from shipway.export.draft import Draft, draft_module, draft_program
 from shipway.export.name_map import NameMap, ValueEntry, write_name_map
 from shipway.export.onnx_file import (
@@ -21,6 +21,7 @@ from shipway.export.onnx_file import (
     check_onnx,
     check_opset,
     copy_onnx,
+    find_flaw,
     opset_of,
     read_graph,
     read_specs,
@@ -28,6 +29,7 @@ from shipway.export.onnx_file import (
 )
 from shipway.export.options import ExportOptions
 from shipway.export.portable import PortableModel
+from shipway.export.program_file import save_program
 from shipway.export.quiet import collect_warnings
 from shipway.files import atomic_folder, make_folder, output_errors
 from shipway.progress import SILENT, Progress
@@ -152,10 +154,14 @@ def _stage_draft(
 ) -> _Made:
     onnx_path, program_path = staged / f"{name}.onnx", staged / f"{name}.pt2"
     companions = save_onnx(draft.model, onnx_path, threshold_bytes=EXTERNAL_THRESHOLD_BYTES)
-    check_onnx(onnx_path)
     check_opset(read_graph(onnx_path), options.opset)
+    if flaw := find_flaw(onnx_path):
+        raise ExportError(
+            f"The exporter wrote a model that ONNX's checker refuses: {flaw}.",
+            hint="Try another --opset, or --legacy.",
+        )
     if draft.program is not None:
-        _save_program(draft.program, program_path)
+        save_program(draft.program, program_path)
     name_map = NameMap(
         onnx_path.name,
         None if draft.program is None else program_path.name,
@@ -174,13 +180,6 @@ def _stage_draft(
         **draft.facts,
     }
     return _Made(draft.inputs, draft.outputs, companions, facts, draft.program is not None)
-
-
-def _save_program(program: Any, path: Path) -> None:
-    import torch
-
-    with collect_warnings():
-        torch.export.save(program, path)
 
 
 def _describe_map(name_map: NameMap) -> dict[str, Any]:

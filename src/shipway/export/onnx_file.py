@@ -20,6 +20,7 @@ __all__ = [
     "check_onnx",
     "check_opset",
     "copy_onnx",
+    "find_flaw",
     "read_graph",
     "read_specs",
     "save_onnx",
@@ -29,6 +30,7 @@ EXTERNAL_THRESHOLD_BYTES = 1 << 30
 """From here on weights go to a file of their own. protobuf ends at 2 GiB, and many tools hold a
 model two or three times in memory; below, one file is easier to carry about."""
 _SMALL_BYTES = 1024
+_LONGEST_FLAW = 400
 
 
 def save_onnx(model: ir.Model, path: Path, *, threshold_bytes: int) -> tuple[str, ...]:
@@ -62,16 +64,23 @@ def check_onnx(path: Path) -> None:
     Raises:
         ModelError: The file is not a valid model.
     """
+    if flaw := find_flaw(path):
+        raise ModelError(
+            f"{path} is not a valid ONNX model: {flaw}.",
+            hint="See whether the file was copied or downloaded whole; if it was, export it again.",
+        )
+
+
+def find_flaw(path: Path) -> str:
+    """Return what ONNX's checker has against a file, "" for nothing."""
     import onnx
 
     try:
         onnx.checker.check_model(os.fspath(path))
-    except Exception as error:  # the checker raises its own error, protobuf's and plain ValueError
-        reason = " ".join(line.strip() for line in str(error).splitlines() if line.strip())
-        raise ModelError(
-            f"{path} is not a valid ONNX model: {reason[:400] or type(error).__name__}.",
-            hint="Export it again; see whether the file was copied or downloaded whole.",
-        ) from error
+    except Exception as error:  # noqa: BLE001 -- its own error, protobuf's, or plain ValueError
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        return " ".join(lines)[:_LONGEST_FLAW].rstrip(".") or type(error).__name__
+    return ""
 
 
 def read_graph(path: Path) -> onnx.ModelProto:

@@ -119,9 +119,13 @@ def find_example(module: Any, binding: Arguments, bounds: Bounds, *, seed: int =
         try:
             with torch.no_grad(), keep_state(module.buffers()):
                 flat = flatten_outputs(module(*args, **kwargs))
+                for name, tensor in zip(flat.names, flat.tensors, strict=True):
+                    _dtype_name(name, tensor.dtype)
                 # A model may return its own state, which is put back as the block ends.
                 flat.tensors = [tensor.clone() for tensor in flat.tensors]
                 return Example(sizes, feeds, flat)
+        except ExportError:
+            raise
         except Exception as error:  # noqa: BLE001 -- a user's forward may raise anything
             failure = error
     specs = ", ".join(str(spec) for spec in binding.specs)

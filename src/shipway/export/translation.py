@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Translation", "set_interface", "translate_program"]
 
+_Boundary = list[tuple[str, tuple[str, ...]]]
 _STACK = "pkg.torch.onnx.stack_trace"
 _STALE = (
     # They quote the program with torch's own symbols and names; the program itself is in the .pt2.
@@ -58,6 +59,7 @@ def translate_program(
     import torch
     from onnx_ir.passes.common import InlinePass
 
+    before = _boundary(program)
     try:
         with patch_recurrences():
             onnx_program = torch.onnx.export(
@@ -66,7 +68,7 @@ def translate_program(
     except Exception as error:
         raise explain_untranslated(error) from error
     decomposed = onnx_program.exported_program
-    _check_shapes(program, decomposed, symbols)
+    _check_shapes(before, _boundary(decomposed), symbols)
     sketch = sketch_graph(onnx_program.model)
     if fold:
         onnx_program.optimize()
@@ -78,24 +80,27 @@ def translate_program(
     return Translation(model, decomposed, sketch)
 
 
-def _check_shapes(program: Any, decomposed: Any, symbols: Mapping[str, str]) -> None:
+def _check_shapes(before: _Boundary, after: _Boundary, symbols: Mapping[str, str]) -> None:
     """Compare declared shapes before and after: decomposing may fix a size without a word."""
-    for (name, golden), (_, actual) in zip(_boundary(program), _boundary(decomposed), strict=True):
+    for (name, golden), (_, actual) in zip(before, after, strict=True):
         for axis, (mine, theirs) in enumerate(zip(golden, actual, strict=True)):
-            if not isinstance(mine, int) and isinstance(theirs, int):
+            if theirs.isdigit() and not mine.isdigit():
                 raise ExportError(
                     f"The ONNX exporter fixes axis {axis} of {name} to {theirs}; it is "
-                    f"'{name_symbols(str(mine), symbols)}' in the program.",
+                    f"'{name_symbols(mine, symbols)}' in the program.",
                     hint="Write the size in place of the name in --input, or try --legacy.",
                 )
 
 
-def _boundary(program: Any) -> list[tuple[str, Sequence[Any]]]:
-    """Return the shapes of a program's inputs and outputs, each with words for it."""
+def _boundary(program: Any) -> _Boundary:
+    """Return the sizes of a program's inputs and outputs, each with words for it.
+
+    As text: torch replaces a symbol that it fixes in every program that has it.
+    """
     nodes = {node.name: node for node in program.graph.nodes}
-    inputs = [(f"input '{node.name}'", node.meta["val"].shape) for node in user_inputs(program)]
-    outputs = [nodes[name].meta["val"].shape for name in tensor_outputs(program)]
-    return [*inputs, *((f"output {index}", shape) for index, shape in enumerate(outputs))]
+    ends = [(f"input '{node.name}'", node) for node in user_inputs(program)]
+    ends += [(f"output {i}", nodes[name]) for i, name in enumerate(tensor_outputs(program))]
+    return [(words, tuple(map(str, node.meta["val"].shape))) for words, node in ends]
 
 
 def _rename_symbols(model: ir.Model, symbols: Mapping[str, str]) -> None:

@@ -8,8 +8,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 from torch import nn
+from torch.nn import functional
 
 from shipway.source.loading import LoadedSource
 from shipway.tensors import parse_spec
@@ -26,7 +26,7 @@ class Attention(nn.Module):
         b, n, d = x.shape
         split = self.qkv(x).reshape(b, n, 3, self.heads, d // self.heads)
         q, k, v = split.permute(2, 0, 3, 1, 4).unbind(0)
-        y = F.scaled_dot_product_attention(q, k, v)
+        y = functional.scaled_dot_product_attention(q, k, v)
         return self.proj(y.transpose(1, 2).reshape(b, n, d))
 
 
@@ -67,9 +67,9 @@ class Mobile(nn.Module):
         self.head = nn.Linear(8, 5)
 
     def forward(self, x):
-        x = F.relu6(self.bn(self.stem(x)))
-        x = x + self.point(F.relu6(self.bn2(self.depth(x))))
-        return self.head(F.max_pool2d(x, 2).mean((2, 3)))
+        x = functional.relu6(self.bn(self.stem(x)))
+        x = x + self.point(functional.relu6(self.bn2(self.depth(x))))
+        return self.head(functional.max_pool2d(x, 2).mean((2, 3)))
 
 
 class Reader(nn.Module):
@@ -126,11 +126,11 @@ class Branchy(nn.Module):
         self.prelu = nn.PReLU()
 
     def forward(self, x):
-        a, b = F.hardswish(self.bn(self.conv(x))).chunk(2, 1)
+        a, b = functional.hardswish(self.bn(self.conv(x))).chunk(2, 1)
         values, indices = a.topk(2, dim=-1)
         largest, _ = b.max(dim=2)
         x = self.gn(torch.cat([a, b], 1)).contiguous()
-        y = F.pad(self.prelu(self.bn2(self.up(x))), (1, 1, 1, 1))
+        y = functional.pad(self.prelu(self.bn2(self.up(x))), (1, 1, 1, 1))
         y.add_(1.0)
         std, mean = torch.std_mean(y, dim=1)
         _, middle, last = torch.split(y, [1, 3, 4], 1)
@@ -138,7 +138,7 @@ class Branchy(nn.Module):
         ordered, _ = mixed.sort(-1)
         t = y.flatten(2).transpose(1, 2)
         u = t.unbind(-1)[3]
-        g = torch.where(t > 0, F.gelu(t, approximate="tanh"), torch.zeros_like(t))
+        g = torch.where(t > 0, functional.gelu(t, approximate="tanh"), torch.zeros_like(t))
         return values, indices, largest, std, mean, ordered.cumsum(-1), u, g.argmax(-1)
 
 
@@ -205,7 +205,9 @@ def run_onnx():
 
         proto = onnx.load(model) if isinstance(model, Path) else model
         known = {item.name for item in proto.graph.output}
-        proto.graph.output.extend(onnx.ValueInfoProto(name=name) for name in extra if name not in known)
+        proto.graph.output.extend(
+            onnx.ValueInfoProto(name=name) for name in extra if name not in known
+        )
         options = onnxruntime.SessionOptions()
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         options.log_severity_level = 3

@@ -45,8 +45,18 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("fold", [True, False], ids=["folded", "plain"])
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(
+    ("case", "fold"),
+    [
+        *(pytest.param(case, True, id=f"{case}-folded") for case in CASES),
+        pytest.param("digits", False, id="digits-plain"),
+        *(
+            pytest.param(case, False, id=f"{case}-plain", marks=pytest.mark.slow)
+            for case in CASES
+            if case != "digits"
+        ),
+    ],
+)
 def test_every_tensor_has_an_entry_and_every_name_match_holds_in_numbers(
     case, fold, nets, build, as_source, run_onnx, relative_l2, tmp_path
 ):
@@ -80,7 +90,9 @@ def test_every_tensor_has_an_entry_and_every_name_match_holds_in_numbers(
     assert len(wanted) > len(model.inputs) + len(model.outputs)
 
 
-def test_folding_moves_batch_norm_into_the_convolution_and_says_so(nets, build, as_source, tmp_path):
+def test_folding_moves_batch_norm_into_the_convolution_and_says_so(
+    nets, build, as_source, tmp_path
+):
     """The convolution's own result is gone; the map says into which value it went."""
     source = as_source(build(nets.Digits), "image:f32[batch,1,8,8]")
     name_map = read_name_map(export_model(source, tmp_path).name_map)
@@ -149,7 +161,10 @@ def test_a_name_map_survives_writing_and_reading(tmp_path):
 def test_coverage_counts_what_is_not_followed():
     """Unmatched tensors, and those of which only the module is known, lower it."""
     entry = TensorEntry("a", "aten.relu.default", "float32", (), "kept", onnx="a")
-    entries = [entry, *(dataclasses.replace(entry, status=s) for s in ("unmatched", "scope", "fused"))]
+    entries = [
+        entry,
+        *(dataclasses.replace(entry, status=s) for s in ("unmatched", "scope", "fused")),
+    ]
     assert NameMap("m.onnx", None, "legacy", tuple(entries), ()).coverage == pytest.approx(0.5)
     assert NameMap("m.onnx", None, "legacy", (), ()).coverage is None
 
