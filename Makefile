@@ -44,7 +44,7 @@ check: $(DEV_SETUP)  ## Lint, format, types, import contracts, docs; warnings ar
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
-	$(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 format: $(DEV_SETUP)  ## Sort imports and format
 	$(BIN)/ruff check --fix .
