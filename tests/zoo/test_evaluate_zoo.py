@@ -86,7 +86,9 @@ def test_counts_on_the_130_photographs_equal_the_same_steps_by_hand(name, nets, 
 
     dataset = load_dataset(photos, preprocess=parse_preprocess(text))
     options = EvaluateOptions(batch=BATCH)
-    evaluation, predictions = evaluate_session(ModuleSession(module), dataset, options, engine="torch")
+    evaluation, predictions = evaluate_session(
+        ModuleSession(module), dataset, options, engine="torch"
+    )
 
     assert [top.correct for top in evaluation.top] == expected
     assert {top.total for top in evaluation.top} == {130}
@@ -103,7 +105,9 @@ def test_flips_of_a_bfloat16_network_are_those_found_by_hand(nets, photos):
     options = EvaluateOptions(batch=BATCH)
     _, golden = evaluate_session(ModuleSession(module), dataset, options, engine="torch")
     rough = ModuleSession(nets("mobilenet_v1_025")[0], torch.bfloat16)
-    evaluation, actual = evaluate_session(rough, dataset, options, engine="torch:bf16", golden=golden)
+    evaluation, actual = evaluate_session(
+        rough, dataset, options, engine="torch:bf16", golden=golden
+    )
     changed = np.flatnonzero(golden.top[:, 0] != actual.top[:, 0])
     assert [flip.sample for flip in evaluation.flips.flips] == [dataset.ids[i] for i in changed]
     assert 1 <= len(changed) <= 13

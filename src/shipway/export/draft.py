@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from shipway.errors import ExportError
+from shipway.export.capture import capture_program
+from shipway.export.example import Example, find_example
 from shipway.export.fates import map_tensors, map_values
 from shipway.export.legacy import map_scopes, name_output_dims, trace_legacy, traced_specs
 from shipway.export.matching import describe_tensors, match_nodes
@@ -15,9 +17,6 @@ from shipway.export.name_map import Route, TensorEntry, ValueEntry
 from shipway.export.options import OLDEST_OPSET, ExportOptions
 from shipway.export.outputs import name_outputs
 from shipway.export.program import (
-    Example,
-    capture_program,
-    find_example,
     mutation_warnings,
     output_specs,
     program_bounds,
@@ -83,8 +82,20 @@ def draft_module(
     Raises:
         ExportError: The model, its specs, or an operator do not allow it.
     """
+    import torch
+
     if not options.legacy:
         _check_route(options)
+    if module.training:
+        raise ExportError(
+            "The model is in training mode: dropout and batch norm would be exported as such.",
+            hint="Call model.eval() first.",
+        )
+    if isinstance(module, torch.jit.ScriptModule):
+        raise ExportError(
+            "The model is TorchScript, which torch.export does not take.",
+            hint="Give the Python module it was scripted or traced from.",
+        )
     binding = bind_inputs(module.forward, specs)
     example = find_example(module, binding, options.bounds)
     names = name_outputs(

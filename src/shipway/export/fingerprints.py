@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from shipway.export.program import keep_state, program_state
+from shipway.export.example import keep_state
+from shipway.export.program import program_state
 
 __all__ = ["Fingerprint", "fingerprint_program", "flat_arguments"]
 

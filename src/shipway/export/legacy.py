@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from shipway.errors import ExportError, OutputError
+from shipway.export.example import Example, to_numpy
 from shipway.export.legacy_attention import attention_below_14
 from shipway.export.name_map import TensorEntry, ValueEntry
 from shipway.export.outputs import flat_outputs
-from shipway.export.program import Example, to_numpy
 from shipway.export.refusals import explain_untranslated
 from shipway.export.signature import Binding
 from shipway.files import output_errors
@@ -59,19 +59,11 @@ def trace_legacy(
             f"The old tracer writes opsets up to {_NEWEST}; {opset} was asked for.",
             hint="Export without --legacy.",
         )
-    names = [spec.name for spec in binding.specs]
-
-    def arguments(tensors: tuple[Any, ...]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        return binding.arguments(dict(zip(names, tensors, strict=True)))
-
     path = folder / "legacy.onnx"
+    training = torch.onnx.TrainingMode.EVAL if fold else torch.onnx.TrainingMode.PRESERVE
+    names = [spec.name for spec in binding.specs]
     try:
-        with (
-            output_errors(path),
-            flat_outputs(module, arguments),
-            _no_graph_dumps(),
-            attention_below_14(),
-        ):
+        with output_errors(path), _tracing(module, binding):
             torch.onnx.export(
                 module,
                 tuple(example.feeds[name] for name in names),
@@ -79,9 +71,7 @@ def trace_legacy(
                 dynamo=False,
                 opset_version=opset,
                 do_constant_folding=fold,
-                training=(
-                    torch.onnx.TrainingMode.EVAL if fold else torch.onnx.TrainingMode.PRESERVE
-                ),
+                training=training,
                 input_names=names,
                 output_names=list(outputs),
                 dynamic_axes=_dynamic_axes(binding),
@@ -90,7 +80,49 @@ def trace_legacy(
         raise
     except Exception as error:
         raise explain_untranslated(error) from error
-    return ir.load(path)
+    model = ir.load(path)
+    _restore_inputs(model, binding.specs)
+    _check_names(model, [*names, *outputs])
+    return model
+
+
+@contextlib.contextmanager
+def _tracing(module: Any, binding: Binding) -> Iterator[None]:
+    """Make a module take tensors by position and return tensors; keep the exporter quiet."""
+    names = [spec.name for spec in binding.specs]
+
+    def arguments(tensors: tuple[Any, ...]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        return binding.arguments(dict(zip(names, tensors, strict=True)))
+
+    with flat_outputs(module, arguments), _no_graph_dumps(), attention_below_14():
+        yield
+
+
+def _check_names(model: ir.Model, wanted: Sequence[str]) -> None:
+    found = [str(value.name) for value in (*model.graph.inputs, *model.graph.outputs)]
+    if found != wanted:
+        raise ExportError(
+            f"The old tracer mixed up the inputs and outputs: it wrote {', '.join(found)}.",
+            hint="Export without --legacy.",
+        )
+
+
+def _restore_inputs(model: ir.Model, specs: Sequence[TensorSpec]) -> None:
+    """Put inputs back that the tracer dropped because nothing reads them: callers give them all."""
+    import onnx_ir as ir
+
+    traced = {value.name: value for value in model.graph.inputs}
+    inputs = [
+        traced.get(spec.name)
+        or ir.Value(
+            name=spec.name,
+            type=ir.TensorType(ir.DataType(dtype_named(spec.dtype).onnx)),
+            shape=ir.Shape(spec.shape or ()),
+        )
+        for spec in specs
+    ]
+    model.graph.inputs.clear()
+    model.graph.inputs.extend(inputs)
 
 
 def _dynamic_axes(binding: Binding) -> dict[str, dict[int, str]]:

@@ -82,7 +82,7 @@ def export_model(
     make_folder(folder)
     if source.kind == "onnx":
         with _staging(folder, name) as staged:
-            made = _stage_copy(source, staged, name)
+            made = _stage_copy(source, options, staged, name)
         progress.advance(5)
     else:
         with _scratch(folder) as scratch:
@@ -187,13 +187,14 @@ def _describe_map(name_map: NameMap) -> dict[str, Any]:
     return {"route": name_map.route, "name_map": name_map.statuses, **coverage}
 
 
-def _stage_copy(source: LoadedSource, staged: Path, name: str) -> _Made:
+def _stage_copy(source: LoadedSource, options: ExportOptions, staged: Path, name: str) -> _Made:
     path = staged / f"{name}.onnx"
     if source.onnx is None:
         raise ModelError(f"{source.reference} is said to be ONNX, and no file is given.")
     check_onnx(source.onnx)
     companions = copy_onnx(source.onnx, path)
     model = read_graph(path)
+    _check_copy_options(options, opset_of(model))
     inputs, outputs = read_specs(model)
     values = tuple(ValueEntry(tensor.name, "") for tensor in model.graph.initializer) + tuple(
         ValueEntry(output, node.op_type)
@@ -213,6 +214,22 @@ def _stage_copy(source: LoadedSource, staged: Path, name: str) -> _Made:
         **_describe_map(name_map),
     }
     return _Made(source.inputs or inputs, outputs, companions, facts, has_program=False)
+
+
+def _check_copy_options(options: ExportOptions, opset: int) -> None:
+    """Refuse what was asked for and a copy cannot give; a default is not asked for."""
+    wanted = {
+        "--legacy": options.legacy,
+        "--output-name": options.outputs,
+        "--bound": options.bounds,
+        "--opset": options.opset not in {_DEFAULT.opset, opset},
+    }
+    if refused := [flag for flag, asked in wanted.items() if asked]:
+        raise ExportError(
+            f"A model that is ONNX already (opset {opset}) is copied as it is; {', '.join(refused)} "
+            "cannot be honoured.",
+            hint="Leave it out, or export from the PyTorch model.",
+        )
 
 
 def _save_sidecars(folder: Path, name: str, made: _Made) -> PortableModel:

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from shipway.errors import ExportError
+from shipway.export.capture import patch_recurrences
 from shipway.export.locations import shorten_trace
-from shipway.export.program import patch_recurrences, tensor_outputs, user_inputs
+from shipway.export.program import tensor_outputs, user_inputs
 from shipway.export.refusals import explain_untranslated, name_symbols
 from shipway.export.sketch import GraphSketch, all_values, sketch_graph
 

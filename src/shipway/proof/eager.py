@@ -7,9 +7,9 @@ from typing import Any
 from numpy.typing import NDArray
 
 from shipway.errors import EngineError, ExportError
+from shipway.export.example import to_numpy, to_torch
 from shipway.export.outputs import flatten_outputs
 from shipway.export.portable import PortableModel
-from shipway.export.program import to_numpy, to_torch
 from shipway.export.signature import bind_inputs
 from shipway.tensors import Tensors
 

@@ -187,7 +187,7 @@ def as_source():
     def wrap(model, *specs):
         inputs = tuple(parse_spec(spec) for spec in specs)
         if isinstance(model, nn.Module):
-            return LoadedSource("module", "nets.py:Net", inputs, (), module=model)
+            return LoadedSource("module", "nets.py:Net", inputs, (), module=model.eval())
         if isinstance(model, Path):
             return LoadedSource("onnx", str(model), inputs, (model,), onnx=model)
         return LoadedSource("exported-program", "net.pt2", inputs, (), program=model)

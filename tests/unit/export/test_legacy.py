@@ -89,12 +89,12 @@ def test_a_users_own_translation_goes_before_ours(as_source, tmp_path):
     from torch.onnx import register_custom_op_symbolic, unregister_custom_op_symbolic
 
     name = "aten::scaled_dot_product_attention"
-    register_custom_op_symbolic(name, lambda g, q, *_: g.op("Neg", q), 11)
+    register_custom_op_symbolic(name, lambda g, q, k, *_: g.op("Sub", q, k), 11)
     try:
         source = as_source(Masked("none"), "q:f32[1,2,3,4]", "k:f32[1,2,3,4]")
         for _ in range(2):
             model = legacy(source, tmp_path, 11)
-            assert "Neg" in {node.op_type for node in onnx.load(model.onnx).graph.node}
+            assert "Sub" in {node.op_type for node in onnx.load(model.onnx).graph.node}
     finally:
         unregister_custom_op_symbolic(name, 11)
 
@@ -135,6 +135,20 @@ def test_inputs_and_outputs_of_every_kind_come_through(
     assert relative_l2(outputs["y_out"], feeds["y"]) == 0
 
 
+def test_an_input_that_nothing_reads_stays_an_input(as_source, run_onnx, tmp_path):
+    """The tracer drops it; a caller who gives every input would be refused."""
+
+    class Ignores(nn.Module):
+        def forward(self, ignored, x):  # noqa: ARG002 -- that is what the test is about
+            return x * 2
+
+    source = as_source(Ignores(), "ignored:i64[n]", "x:f32[n,3]")
+    model = legacy(source, tmp_path, 13)
+    outputs = run_onnx(model.onnx, random_feeds(model.inputs, sizes={"n": 2}))
+    assert outputs["output"].shape == (2, 3)
+    assert [item.name for item in onnx.load(model.onnx).graph.input] == ["ignored", "x"]
+
+
 def test_the_map_claims_modules_and_no_more(nets, build, as_source, tmp_path):
     """Inputs, outputs and untouched weights are known; of the rest only the module is."""
     source = as_source(build(nets.Digits), "image:f32[batch,1,8,8]")
@@ -165,7 +179,7 @@ def test_a_model_torch_export_refuses_has_no_program_and_says_why(as_source, tmp
     made = json.loads((tmp_path / "model.onnx.shipway.json").read_text())["made"]
     assert made["program"].startswith("none: The model decides on the value of a tensor")
     assert any("might cause the trace to be incorrect" in text for text in made["warnings"])
-    assert str(model.outputs[0]) == "output:float32[?,3]"
+    assert str(model.outputs[0]) == "output:float32[n,3]"
     assert capfd.readouterr() == ("", "")
 
 

@@ -218,6 +218,39 @@ def test_an_onnx_source_that_is_none_is_refused(as_source, tmp_path):
     assert not list((tmp_path / "out").iterdir())
 
 
+@pytest.mark.parametrize(
+    ("options", "flag"),
+    [
+        (ExportOptions(legacy=True), "--legacy"),
+        (ExportOptions(opset=13), "--opset"),
+        (ExportOptions(outputs=("a",)), "--output-name"),
+        (ExportOptions(bounds={"n": (1, 2)}), "--bound"),
+    ],
+)
+def test_what_a_copy_cannot_give_is_refused(options, flag, digits, as_source, tmp_path):
+    """An ONNX source is not converted, and not pretended to be."""
+    first = export_model(digits, tmp_path / "one")
+    with pytest.raises(ExportError, match=flag):
+        export_model(as_source(first.onnx), tmp_path / "two", options=options)
+    assert not list((tmp_path / "two").iterdir())
+
+
+def test_a_model_in_training_mode_is_refused(as_source, tmp_path):
+    """Its dropout would be exported as well."""
+    source = as_source(nn.Linear(2, 2), "input:f32[n,2]")
+    source.module.train()
+    with pytest.raises(ExportError, match="training mode"):
+        export_model(source, tmp_path)
+
+
+def test_torchscript_is_refused(as_source, tmp_path):
+    """torch.export does not take it."""
+    with pytest.warns(DeprecationWarning, match="torch.jit.script"):
+        scripted = torch.jit.script(nn.Linear(2, 2).eval())
+    with pytest.raises(ExportError, match="is TorchScript"):
+        export_model(as_source(scripted, "input:f32[n,2]"), tmp_path)
+
+
 @pytest.mark.parametrize("name", ["", "a/b", ".hidden", "a\0b"])
 def test_a_name_that_is_no_file_name_is_refused(name, digits, tmp_path):
     """Before anything is loaded or written."""
@@ -292,8 +325,20 @@ export_model(source, Path(sys.argv[1]))
 """
 
 
+def test_exporting_twice_writes_the_same_bytes_and_prints_nothing(digits, tmp_path, capfd):
+    """Model, map and program: nothing in them tells when or how often."""
+    digests = []
+    for folder in (tmp_path / "one", tmp_path / "two"):
+        model = export_model(digits, folder)
+        paths = (model.onnx, model.name_map, model.program)
+        digests.append([hashlib.sha256(path.read_bytes()).hexdigest() for path in paths])
+    assert digests[0] == digests[1]
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.slow
 def test_two_processes_write_the_same_bytes_and_print_nothing(tmp_path):
-    """The ONNX file and the map; the .pt2 too, save for what torch puts into its archive."""
+    """Whatever the order of their sets and dicts."""
     digests = []
     for seed in ("1", "2"):
         folder = tmp_path / seed
@@ -305,7 +350,7 @@ def test_two_processes_write_the_same_bytes_and_print_nothing(tmp_path):
             text=True,
         )
         assert (done.stdout, done.stderr) == ("", "")
-        files = [folder / "model.onnx", folder / "model.map.json"]
+        files = [folder / "model.onnx", folder / "model.map.json", folder / "model.pt2"]
         digests.append([hashlib.sha256(path.read_bytes()).hexdigest() for path in files])
     assert digests[0] == digests[1]
 

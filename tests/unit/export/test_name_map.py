@@ -11,11 +11,11 @@ import pytest
 import torch
 
 from shipway.errors import ModelError
+from shipway.export.example import to_numpy, to_torch
 from shipway.export.fingerprints import flat_arguments
 from shipway.export.model import export_model
 from shipway.export.name_map import NameMap, TensorEntry, ValueEntry, read_name_map, write_name_map
 from shipway.export.options import ExportOptions
-from shipway.export.program import to_numpy, to_torch
 from shipway.tensors import random_feeds
 
 

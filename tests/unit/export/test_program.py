@@ -1,4 +1,4 @@
-"""Modules as programs: dynamic dimensions kept or refused with their line, state left alone."""
+"""What can be read off a program."""
 
 from __future__ import annotations
 
@@ -8,204 +8,33 @@ from torch import nn
 
 from shipway.errors import ExportError
 from shipway.export.program import (
-    capture_program,
-    find_example,
-    keep_state,
+    mutation_warnings,
     output_specs,
     program_bounds,
     program_state,
     symbol_names,
-    to_numpy,
-    to_torch,
+    tensor_outputs,
+    user_inputs,
 )
-from shipway.export.quiet import collect_warnings
-from shipway.export.signature import bind_inputs
-from shipway.tensors import parse_spec, random_feeds
+from shipway.tensors import parse_spec
 
 
-def capture(module, *specs, bounds=None):
-    """Bind, find an example, trace; return the binding and the capture."""
-    module.eval()
-    binding = bind_inputs(module.forward, [parse_spec(text) for text in specs])
-    with collect_warnings():
-        example = find_example(module, binding, bounds or {})
-        return binding, capture_program(module, binding, example, bounds or {})
+def export(module, *tensors, dims=None):
+    shapes = None if dims is None else tuple(dims)
+    return torch.export.export(module.eval(), tensors, dynamic_shapes=shapes)
 
 
-class Reshapes(nn.Module):
-    def forward(self, x):
-        return x.reshape(3, -1)
-
-
-class Asks(nn.Module):
-    def __init__(self, size):
-        super().__init__()
-        self.size = size
-
-    def forward(self, x):
-        if x.shape[0] > self.size:
-            x = x + 1
-        return x * 2
-
-
-class Differs(nn.Module):
-    def forward(self, x):
-        if x.shape[0] != 7:
-            x = x + 1
-        return x * 2
-
-
-class Reads(nn.Module):
-    def forward(self, x):
-        if x.sum() > 0:
-            return x + 1
-        return x * 2
-
-
-class Pairs(nn.Module):
-    def forward(self, x):
-        return x[:, ::2] + x[:, 1::2]
-
-
-class Broken(nn.Module):
-    def forward(self, x):
-        return {"a": x}["b"]
-
-
-class Adds(nn.Module):
-    def forward(self, x, y):
-        return x + y
-
-
-class Numpy(nn.Module):
-    def forward(self, x):
-        return torch.from_numpy(x.numpy() * 2)
-
-
-@pytest.mark.parametrize(
-    ("module", "spec", "message"),
-    [
-        (Reshapes(), "x:[batch,8]", r"'batch' .* fixes it to 3, at .*: return x.reshape\(3, -1\)"),
-        (Asks(4), "x:[batch,8]", r"needs batch <= 4, at .*: if x.shape\[0\] > self.size:"),
-        (Asks(2), "x:[batch,8]", r"needs batch >= 3, at .*: if x.shape\[0\] > self.size:"),
-        (Differs(), "x:[batch,8]", r"needs batch != 7, at .*: if x.shape\[0\] != 7:"),
-        (Reads(), "x:[batch,8]", r"value of a tensor.*, at .*: if x.sum\(\) > 0:"),
-        (Pairs(), "x:[2,time]", r"needs time to be a multiple of 2"),
-        (Broken(), "x:[batch,8]", r"fails on the inputs .*KeyError: 'b', at .*: return \{"),
-        (Numpy(), "x:[batch,8]", r"cannot trace .*numpy.*, at .*: return torch.from_numpy"),
-    ],
-)
-def test_a_model_that_does_not_take_every_size_is_refused_with_its_line(
-    module, spec, message, capfd
-):
-    """Never silently fixed; torch's pages are cut down to one sentence, and none is printed."""
-    with pytest.raises(ExportError, match=message) as caught:
-        capture(module, spec)
-    assert "test_program.py:" in str(caught.value)
-    assert caught.value.hint
-    assert len(str(caught.value)) < 300
-    assert capfd.readouterr() == ("", "")
-
-
-def test_two_names_for_what_must_be_equal_are_refused():
-    """The model itself fails where they differ; the hint says to use one name."""
-    with pytest.raises(ExportError, match="must match the size") as caught:
-        capture(Adds(), "x:[a,4]", "y:[b,4]")
-    assert "one name" in caught.value.hint
-
-
-def test_bounds_make_a_limited_model_exportable():
-    """Within them the model takes one course."""
-    binding, found = capture(Asks(4), "x:[batch,8]", bounds={"batch": (1, 4)})
-    symbols = symbol_names(found.program, binding.specs)
-    assert program_bounds(found.program, symbols) == {"batch": (1, 4)}
-    assert found.warnings == []
-
-
-def test_a_smallest_size_that_operators_need_is_taken_over_and_told():
-    """Three poolings leave nothing of a small image; that is no decision of the model's code."""
-    poolings = nn.Sequential(*(nn.MaxPool2d(2) for _ in range(3)))
-    binding, found = capture(poolings, "input:[b,3,h,w]")
-    limits = program_bounds(found.program, symbol_names(found.program, binding.specs))
-    assert set(limits) == {"h", "w"}
-    assert all(8 <= low <= 16 and high is None for low, high in limits.values())
-    assert [text for text in found.warnings if "'h' must be at least" in text]
-    smallest = torch.zeros(1, 3, limits["h"][0], limits["w"][0])
-    assert found.program.module()(smallest)[0].shape == (
-        1,
-        3,
-        limits["h"][0] // 8,
-        limits["w"][0] // 8,
-    )
-
-
-@pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU])
-def test_the_length_of_a_sequence_stays_dynamic_through_recurrence(kind):
-    """torch.export alone unrolls them and fixes it."""
-    module = kind(4, 6, batch_first=True)
-    binding, found = capture(module, "input:[batch,length,4]")
-    assert set(symbol_names(found.program, binding.specs).values()) == {"batch", "length"}
-    x = torch.randn(2, 11, 4)
-    with torch.no_grad():
-        assert torch.equal(found.program.module()(x)[0], module(x)[0])
-    assert len(found.program.range_constraints) == 2
-
-
-class Counts(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.register_buffer("calls", torch.zeros(2))
-
-    def forward(self, x):
-        self.calls[:1].add_(1)
-        return x + self.calls.sum()
-
-
-class Overwrites(nn.Module):
-    def forward(self, x):
-        return x.mul_(2)
-
-
-class Random(nn.Module):
-    def forward(self, x):
-        return x + torch.rand_like(x)
-
-
-@pytest.mark.parametrize(
-    ("module", "message"),
-    [
-        (Counts(), "changes the buffer 'calls'"),
-        (Overwrites(), "changes its input 'x' in place"),
-        (Random(), "'output' on the same input: forward is random"),
-    ],
-)
-def test_what_an_onnx_model_cannot_do_is_told(module, message):
-    """A warning in the side-car, not a surprise in production."""
-    _, found = capture(module, "x:[batch,2]")
-    assert [text for text in found.warnings if message in text]
-
-
-def test_the_state_of_a_model_is_as_it_was():
-    """However often the export runs it; it is the state that is exported."""
-    module = Counts()
-    _, found = capture(module, "x:[batch,2]")
-    assert module.calls.tolist() == [0, 0]
-    assert [value.tolist() for value in program_state(found.program)] == [[0, 0]]
-
-
-def test_state_is_put_back_after_an_error():
-    """And only where it changed."""
-    value = torch.zeros(2)
-    with pytest.raises(RuntimeError, match="size of tensor"), keep_state([value]):
-        value.add_(1).add_(torch.zeros(3))
-    assert value.tolist() == [0, 0]
+def dim(name, **limits):
+    return torch.export.Dim(name, **{"min": 1, **limits})
 
 
 def test_output_specs_have_the_users_symbols():
     """A size that is an expression is free in the spec; the ONNX file has the expression."""
-    binding, found = capture(nn.Conv1d(2, 3, 3, stride=2), "input:[batch,2,time]")
-    symbols = symbol_names(found.program, binding.specs)
-    (spec,) = output_specs(found.program, ["y"], symbols)
+    dims = ({0: dim("a"), 2: dim("b", min=5)},)
+    program = export(nn.Conv1d(2, 3, 3, stride=2), torch.zeros(4, 2, 9), dims=dims)
+    symbols = symbol_names(program, [parse_spec("input:[batch,2,time]")])
+    assert set(symbols.values()) == {"batch", "time"}
+    (spec,) = output_specs(program, ["y"], symbols)
     assert str(spec) == "y:float32[batch,3,?]"
 
 
@@ -216,39 +45,53 @@ def test_a_dimension_that_a_program_fixes_is_no_symbol():
         symbol_names(program, [parse_spec("input:[n,4]")])
 
 
+def test_a_dimension_that_a_program_keeps_dynamic_is_not_a_number():
+    """It would be a promise that the file does not make."""
+    program = export(nn.Linear(4, 2), torch.zeros(3, 4), dims=({0: dim("n")},))
+    with pytest.raises(ExportError, match=r"Axis 0 of 'input' is dynamic in the program .* not 3"):
+        symbol_names(program, [parse_spec("input:[3,4]")])
+
+
+class Picks(nn.Module):
+    def forward(self, x):
+        return x[x > 0]
+
+
 def test_a_symbol_of_torch_steps_aside_for_the_users():
     """Sizes that depend on data are called u0, u1 by torch."""
-
-    class Picks(nn.Module):
-        def forward(self, x):
-            return x[x > 0]
-
-    binding, found = capture(Picks(), "x:[u0]")
-    symbols = symbol_names(found.program, binding.specs)
-    (spec,) = output_specs(found.program, ["y"], symbols)
-    assert binding.specs[0].shape == ("u0",)
+    program = export(Picks(), torch.ones(3), dims=({0: dim("n")},))
+    symbols = symbol_names(program, [parse_spec("x:[u0]")])
+    (spec,) = output_specs(program, ["y"], symbols)
     assert spec.shape == ("u0_",)
 
 
-def test_complex_outputs_are_refused():
-    """No engine takes them."""
-
-    class Spectrum(nn.Module):
-        def forward(self, x):
-            return {"f": torch.fft.fft(x)}
-
-    with pytest.raises(ExportError, match=r"'f' has dtype torch\.complex64"):
-        capture(Spectrum(), "x:[batch,8]")
+def test_bounds_are_what_limits():
+    """A dimension without limits has none in the list."""
+    dims = ({0: dim("a", min=2, max=9), 1: dim("b")},)
+    program = export(nn.ReLU(), torch.zeros(3, 4), dims=dims)
+    symbols = symbol_names(program, [parse_spec("input:[n,m]")])
+    assert program_bounds(program, symbols) == {"n": (2, 9)}
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16", "int64", "bool", "uint16"])
-def test_arrays_become_tensors_and_come_back(dtype):
-    """Bit for bit, as copies."""
-    array = random_feeds([parse_spec(f"x:{dtype}[2,3]")], seed=1)["x"]
-    tensor = to_torch(array)
-    assert str(tensor.dtype) == f"torch.{dtype}"
-    back = to_numpy(tensor)
-    assert back.dtype == array.dtype
-    assert back.tobytes() == array.tobytes()
-    tensor.zero_()
-    assert back.tobytes() == array.tobytes()
+class Mixed(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.lin = nn.Linear(2, 2)
+        self.register_buffer("state", torch.zeros(2))
+        self.register_buffer("cache", torch.zeros(2), persistent=False)
+
+    def forward(self, x, flag=True, *, y):  # noqa: ARG002 -- a constant of the export
+        self.state[:1].add_(1)
+        return self.lin(x) + self.state + self.cache, 3, None, y.mul_(2)
+
+
+def test_ends_state_and_mutations_are_told_apart():
+    """Constants and None are neither inputs nor outputs; views lead to what they view."""
+    program = torch.export.export(Mixed().eval(), (torch.zeros(2), True), {"y": torch.zeros(2)})
+    assert [node.name for node in user_inputs(program)] == ["x", "y"]
+    assert len(tensor_outputs(program)) == 2
+    assert len(program_state(program)) == 2
+    warnings = mutation_warnings(program)
+    assert len(warnings) == 2
+    assert "buffer 'state'" in warnings[0]
+    assert "input 'y' in place" in warnings[1]
