@@ -66,6 +66,10 @@ def read_onnx(path: Path, model: PortableModel | None = None) -> ModelProto:
         raise _not_onnx(path, "its bytes do not decode") from error
     if not proto.opset_import or not proto.graph.output:
         raise _not_onnx(path, "it has no outputs" if proto.opset_import else "it has no opset")
+    imported = {_key(entry.domain, "")[0] for entry in proto.opset_import}
+    foreign = {domain for domain, _ in operators(proto)} - imported
+    if foreign:
+        raise _not_onnx(path, f"it names no opset of the domain {', '.join(sorted(foreign))!r}")
     external_files(path, proto)
     if model is not None:
         _match(path, "inputs", model.inputs, _inputs(proto))

@@ -66,7 +66,7 @@ def test_one_symbol_has_one_size():
     """Two axes that share a symbol must agree even where their specs say nothing."""
     shared = (AxisLimit(0, 0, "s0"), AxisLimit(1, 0, "s0"))
     check_limits(SPECS, shared, feeds(x=(5,), y=(5,)))
-    with pytest.raises(TensorError, match="'y': axis 0 is 6.*5 as elsewhere"):
+    with pytest.raises(TensorError, match=r"'y': axis 0 is 6.*5 as elsewhere"):
         check_limits(SPECS, shared, feeds(x=(5,), y=(6,)))
 
 

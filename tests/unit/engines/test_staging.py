@@ -39,7 +39,9 @@ def test_files_move_in_with_their_subfolders_and_nothing_else_stays(source, tmp_
     artifact = make(source, tmp_path / "out here")
     assert artifact.path == tmp_path / "out here" / "a model.engine.bin"
     assert load_artifact(artifact.path) == artifact
-    there = {p.relative_to(tmp_path / "out here").as_posix() for p in artifact.path.parent.rglob("*")}
+    there = {
+        p.relative_to(tmp_path / "out here").as_posix() for p in artifact.path.parent.rglob("*")
+    }
     assert there == {
         "a model.engine.bin",
         f"a model.engine.bin{SIDECAR_SUFFIX}",
@@ -52,9 +54,14 @@ def test_a_block_that_fails_leaves_the_folder_as_it_was(source, tmp_path):
     """Neither the staged file nor the staging folder stays; what was there before does."""
     artifact = make(source, tmp_path / "out")
     before = sorted(artifact.path.parent.rglob("*"))
-    with pytest.raises(KeyError), staged(artifact.path) as scratch:
-        (scratch / artifact.path.name).write_bytes(b"half")
-        raise KeyError
+
+    def fail():
+        with staged(artifact.path) as scratch:
+            (scratch / artifact.path.name).write_bytes(b"half")
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        fail()
     assert sorted(artifact.path.parent.rglob("*")) == before
     assert load_artifact(artifact.path) == artifact
 
@@ -63,7 +70,9 @@ def test_the_sidecar_moves_last(source, tmp_path, monkeypatch):
     """Killed between two moves, the folder has no side-car of files that are not there yet."""
     moved = []
     real = Path.replace
-    monkeypatch.setattr(Path, "replace", lambda self, to: (moved.append(Path(to).name), real(self, to))[1])
+    monkeypatch.setattr(
+        Path, "replace", lambda self, to: (moved.append(Path(to).name), real(self, to))[1]
+    )
     make(source, tmp_path / "out")
     assert moved[-1].endswith(SIDECAR_SUFFIX)
 

@@ -31,7 +31,9 @@ def numbers(values, labels, dtype=np.float32):
 
 
 def run(session, dataset, golden=None, **options):
-    return evaluate_session(session, dataset, EvaluateOptions(**options), engine="fake", golden=golden)
+    return evaluate_session(
+        session, dataset, EvaluateOptions(**options), engine="fake", golden=golden
+    )
 
 
 class Steps:
