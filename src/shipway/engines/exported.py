@@ -7,7 +7,6 @@ of this process, so its process-wide settings are guarded here, in one place.
 from __future__ import annotations
 
 import contextlib
-import logging
 import re
 import threading
 import zipfile
@@ -23,6 +22,7 @@ from shipway.engines.requests import engine_errors
 from shipway.environment import package_version
 from shipway.errors import EngineError, EngineMissing, ModelError
 from shipway.export.portable import PortableModel
+from shipway.source.programs import load_program
 from shipway.tensors import TensorSpec, dtype_named
 
 if TYPE_CHECKING:
@@ -92,20 +92,11 @@ def read_program(path: Path) -> ExportedProgram:
         ModelError: It does not load.
         EngineError: It calls an operator that is not registered.
     """
-    import torch
-
-    with _captured_log("torch.export") as log:
-        try:
-            return torch.export.load(path)
-        except Exception as error:
-            # torch.export tells the reason to its log only.
-            reason = str(next((entry for entry in log if entry is not None), error))
-            _explain_operator(path, reason)
-            line = TORCH_NOISE.sub("", reason).strip().partition("\n")[0].partition(". ")[0]
-            raise ModelError(
-                f"{path} does not load as an exported program: {line.rstrip('.')}.",
-                hint=f"Export it again with torch {torch.__version__}.",
-            ) from error
+    try:
+        return load_program(path, allow_pickle=False)
+    except ModelError as error:
+        _explain_operator(path, str(error.__cause__))
+        raise
 
 
 def _explain_operator(path: Path, reason: str) -> None:
@@ -115,23 +106,6 @@ def _explain_operator(path: Path, reason: str) -> None:
             f"No kernel for custom operator {match.group(1)}::{match.group(2)}, which {path} calls.",
             hint="Import the module that registers it with torch.library first.",
         )
-
-
-@contextlib.contextmanager
-def _captured_log(name: str) -> Iterator[list[BaseException | None]]:
-    """Keep the exceptions a logger is told of, and keep them off the terminal."""
-    found: list[BaseException | None] = []
-
-    def keep(record: logging.LogRecord) -> bool:
-        found.append(record.exc_info[1] if record.exc_info else None)
-        return False
-
-    logger = logging.getLogger(name)
-    logger.addFilter(keep)
-    try:
-        yield found
-    finally:
-        logger.removeFilter(keep)
 
 
 @dataclass(frozen=True, slots=True)

@@ -55,7 +55,7 @@ def load_program(path: Path, *, allow_pickle: bool) -> Any:
             raise ModelError(
                 f"{shown} cannot be loaded: {quote_text(str(cause).partition('. ')[0])}.",
                 hint=_PICKLED_HINT if pickled else _SAVE_HINT,
-            ) from error
+            ) from cause
 
 
 def _has_pickled_objects(path: Path) -> bool:

@@ -111,14 +111,12 @@ def test_files_that_are_no_program_are_named(tmp_path, several, caplog):
         require_program(model, "torch")
     # The last bytes gone, a zip inside the zip still looks like the end of one: torch must tell.
     model.program.write_bytes(several.read_bytes()[:-100])
-    with pytest.raises(ModelError, match=r"m\.pt2 does not load as an exported program: .+"):
+    with pytest.raises(ModelError, match=r"m\.pt2 is not an exported program"):
         read_program(model.program)
     with zipfile.ZipFile(several) as whole, zipfile.ZipFile(model.program, "w") as torn:
         for name in whole.namelist():
             torn.writestr(name, b"{}" if name.endswith("model.json") else whole.read(name))
-    with pytest.raises(
-        ModelError, match=r"m\.pt2 does not load as an exported program: .+"
-    ) as error:
+    with pytest.raises(ModelError, match=r"m\.pt2 cannot be loaded: ") as error:
         read_program(require_program(model, "torch"))
     assert "see the warnings" not in str(error.value).lower()
     assert not [record for record in caplog.records if record.levelname == "WARNING"]
