@@ -146,7 +146,9 @@ def output_errors(target: Path) -> Iterator[None]:
             raise
         raise OutputError(
             f"Cannot write {target}: {reason}.",
-            hint="Free some space there, or give another place with --output.",
+            hint="Give another place to write to (--output), or free some space there."
+            if reason == os.strerror(errno.ENOSPC)
+            else "Give another place to write to (--output).",
         ) from error
 
 

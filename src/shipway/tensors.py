@@ -318,7 +318,8 @@ def check_feeds(specs: Iterable[TensorSpec], feeds: Tensors) -> dict[str, int]:
     """Check names, dtypes and shapes of `feeds` against `specs` and return the symbolic sizes.
 
     Raises:
-        TensorError: An input is missing or unknown, or has the wrong dtype, rank or size, or two
+        TensorError: An input is missing or unknown, or has the wrong dtype, rank or size, an integer
+            outside the spec's range, or two
             dimensions of one symbolic name have different sizes. The message names the tensor.
 
     Example:
@@ -345,6 +346,7 @@ def _check_one(spec: TensorSpec, value: NDArray[Any], sizes: dict[str, int]) -> 
             f"Input '{spec.name}' has dtype {value.dtype}; the model takes {spec.dtype}.",
             hint=f"Convert it: array.astype('{spec.dtype}').",
         )
+    _check_range(spec, value)
     if spec.shape is None:
         return
     if value.ndim != len(spec.shape):
@@ -354,6 +356,19 @@ def _check_one(spec: TensorSpec, value: NDArray[Any], sizes: dict[str, int]) -> 
         if expected not in {ANY, size}:
             label = f" ('{dim}')" if isinstance(dim, str) else ""
             raise _wrong_shape(spec, value, f"axis {axis}{label} is {size}, not {expected}")
+
+
+def _check_range(spec: TensorSpec, value: NDArray[Any]) -> None:
+    # Floats may stray; an index outside its table reads foreign memory in some engines.
+    if spec.value_range is None or dtype_named(spec.dtype).is_float or not value.size:
+        return
+    low, high = spec.value_range
+    smallest, largest = value.min(), value.max()
+    if smallest < low or largest > high:
+        raise TensorError(
+            f"Input '{spec.name}' has values from {smallest} to {largest}.",
+            hint=f"The model takes {low:g} to {high:g}: {spec}.",
+        )
 
 
 def _wrong_shape(spec: TensorSpec, value: NDArray[Any], why: str) -> TensorError:

@@ -174,11 +174,37 @@ def test_an_onnx_file_is_deployed_with_golden_named_for_what_it_is(
     shipway, project: Path, deployed: Path
 ) -> None:
     model = deployed / "export" / "net.onnx"
-    words = ("--engine", "openvino", "--no-bench", "--output", "run2")
+    words = ("--engine", "openvino", "--engine", "onnxruntime", "--no-bench", "--output", "run2")
     pytest.importorskip("openvino")
     done = shipway("deploy", model, *words, cwd=project)
     assert done.returncode == 0, done.stderr
     report = read_report(project / "run2")
-    assert report["engines"][0]["name"] == "onnxruntime"
+    names = [engine["name"] for engine in report["engines"]]
+    assert names == ["onnxruntime (optimisation off)", "openvino", "onnxruntime"]
+    assert all(engine["comparison"]["passed"] for engine in report["engines"][1:])
+    for line in report["reproduce"][2:]:
+        repeated = shipway(*shlex.split(line)[1:], cwd=project)
+        assert repeated.returncode == 0, f"{line}\n{repeated.stderr}"
     assert report["proof"] is None
     assert any("Golden is ONNX Runtime" in note for note in report["notes"])
+
+
+def test_what_does_not_fit_the_model_shows_before_a_compiler_runs(shipway, project: Path) -> None:
+    text = (project / "ship.toml").read_text()
+    (project / "ship.toml").write_text(text.replace("crop 16", "crop 8"))
+    done = shipway("deploy", "ship.toml", cwd=project)
+    assert done.returncode == 4
+    assert "[3, 8, 8]" in done.stderr
+    assert not (project / "runs" / "net" / "engine-onnxruntime-f32").exists()
+
+
+def test_interrupting_says_how_to_go_on(project: Path) -> None:
+    command = [sys.executable, "-m", "shipway", "deploy", "ship.toml"]
+    process = subprocess.Popen(command, cwd=project, stderr=subprocess.PIPE, text=True)
+    time.sleep(2)
+    process.send_signal(signal.SIGINT)
+    _, printed = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Interrupted" in printed
+    assert "Traceback" not in printed
+    assert stray_files(project / "runs") == []

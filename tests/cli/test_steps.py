@@ -148,3 +148,51 @@ def test_doctor_names_every_engine(shipway) -> None:
     assert {"torch", "onnxruntime", "openvino", "aotinductor"} <= found["engines"].keys()
     assert found["engines"]["torch"]["installed"]
     assert found["environment"]["versions"]["torch"]
+
+
+def test_token_ids_out_of_range_are_refused_by_every_engine(shipway, tmp_path: Path) -> None:
+    """OpenVINO reads beyond the table without a word; the spec's range is held to before it can."""
+    (tmp_path / "words.py").write_text(
+        "from torch import nn\n\n\ndef make():\n    return nn.Sequential(nn.Embedding(10, 4))\n"
+    )
+    spec = "ids:int64[batch,3]{0..9}"
+    words = ("--input", spec, "--output", tmp_path / "e", "--no-proof")
+    assert shipway("export", f"{tmp_path}/words.py:make", *words).returncode == 0
+    np.save(tmp_path / "ids.npy", np.array([[0, 9, 10]]))
+    for engine in ("onnxruntime", "openvino"):
+        pair = ("--input", tmp_path / "ids.npy", "--engine", engine)
+        done = shipway("run", tmp_path / "e" / "model.onnx", *pair)
+        assert done.returncode == 4
+        assert "values from 0 to 10" in done.stderr
+
+
+def test_files_of_one_stem_do_not_overwrite_each_other(
+    shipway, model: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    value = np.zeros((1, 3, 16, 16), np.float32)
+    np.save(folder / "a.npy", value)
+    value.tofile(folder / "a.bin")
+    (folder / "labels.txt").write_text("a 0\n")
+    done = shipway("run", model, "--input", folder, "--output", tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    assert "left out" in done.stderr
+    assert (tmp_path / "out" / "a.npy" / "scores.npy").is_file()
+    assert (tmp_path / "out" / "a.bin" / "scores.npy").is_file()
+
+
+def test_two_single_tensors_belong_together(shipway, tmp_path: Path) -> None:
+    for name in ("first", "second"):
+        np.save(tmp_path / f"{name}.npy", np.arange(6.0))
+    assert shipway("compare", tmp_path / "first.npy", tmp_path / "second.npy").returncode == 0
+
+
+def test_a_missed_limit_is_said(shipway, model: Path, project: Path) -> None:
+    data = ("--data", project / "photos", "--preprocess", "resize 16 bilinear, crop 16")
+    done = shipway("evaluate", model, *data, "--min-top1", "1")
+    assert done.returncode == 1
+    assert "missed: Top-1 is" in done.stderr
+    slow = shipway("bench", model, "--seconds", "0", "--calls", "5", "--max-p50-ms", "0.000001")
+    assert slow.returncode == 1
+    assert "missed: onnxruntime has a median" in slow.stderr

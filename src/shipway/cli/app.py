@@ -22,7 +22,7 @@ app = App(
     name="shipway",
     help="""From a PyTorch model to a deployed engine that is proved right and measured fast.
 
-Exit codes: 0 pass, 1 limit missed, 2 usage, 3 engine missing, 4 bad model or tensor, 5 engine failed, 70 bug.
+Exit codes: 0 pass, 1 limit missed, 2 usage, 3 engine missing, 4 bad model or tensor, 5 engine failed, 70 bug, 130 interrupted.
 
 ```
 shipway deploy ship.toml
@@ -35,6 +35,7 @@ shipway export --help
     result_action="return_value",
     print_error=False,
     exit_on_error=False,
+    suppress_keyboard_interrupt=False,
 )
 
 COMMANDS = (
@@ -59,8 +60,8 @@ def main() -> None:
     try:
         code = _run(arguments)
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        code = INTERRUPTED
+        hint = "Run the same command again; deploy goes on where it was."
+        code = _complain("Interrupted.", hint, INTERRUPTED, arguments)
     except BrokenPipeError:
         # The reader of our output went away (`| head`): not an error, and stdout is no use now.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

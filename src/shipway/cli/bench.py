@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated
@@ -11,13 +12,12 @@ from cyclopts import Parameter
 from shipway.bench.feeds import batch_feeds
 from shipway.bench.measure import BenchOptions, bench_sessions
 from shipway.bench.results import BenchResult
-from shipway.cli.flags import EngineFlags, Flag, Many, read_sizes, split_target
+from shipway.cli.flags import EngineFlags, Flag, Many, model_request, read_sizes, split_target
 from shipway.cli.terminal import make_table, print_json, print_result, show_progress, start_log
 from shipway.engines.opening import OpenedModel, open_model
 from shipway.engines.target import parse_target
 from shipway.errors import UsageError
 from shipway.files import make_folder, write_json
-from shipway.source.loading import SourceRequest
 
 __all__ = ["bench"]
 
@@ -68,14 +68,19 @@ def bench(
     options = BenchOptions(batches=batch, min_seconds=seconds, min_calls=calls, seed=seed)
     with ExitStack() as stack:
         progress = stack.enter_context(show_progress())
+        for size in batch:
+            if size < 1:
+                raise UsageError(f"--batch must be 1 or more, not {size}.")
         opened: list[OpenedModel] = []
         for reference, target in pairs:
             chosen = parse_target(target) if target else None
-            request = SourceRequest(reference=reference)
+            request = model_request(reference)
             opening = open_model(request, chosen, flags.options(), progress=progress)
             opened.append(stack.enter_context(opening))
-        sessions = {label: one.session for label, one in _label(opened).items()}
-        feeds = batch_feeds(opened[0].session.inputs, read_sizes(dim), seed=seed)
+        labels = _label(opened, [reference for reference, _ in pairs])
+        sessions = {label: one.session for label, one in labels.items()}
+        inputs = opened[0].session.inputs
+        feeds = batch_feeds(inputs, read_sizes(dim, inputs), seed=seed)
         results = bench_sessions(sessions, feeds, options, progress=progress)
     if output is not None:
         make_folder(output)
@@ -85,8 +90,11 @@ def bench(
     else:
         _show(results)
     first = [result for result in results if result.batch in {0, batch[0]}]
-    slow = max_p50_ms is not None and any(one.latency.p50_ms > max_p50_ms for one in first)
-    return int(slow)
+    slow = [one for one in first if max_p50_ms is not None and one.latency.p50_ms > max_p50_ms]
+    for one in slow:
+        message = "missed: %s has a median of %.3f ms, at most %g ms asked for"
+        logging.getLogger("shipway").error(message, one.engine, one.latency.p50_ms, max_p50_ms)
+    return int(bool(slow))
 
 
 def _pair(models: tuple[str, ...], engines: tuple[str, ...]) -> list[tuple[str, str]]:
@@ -105,15 +113,15 @@ def _pair(models: tuple[str, ...], engines: tuple[str, ...]) -> list[tuple[str, 
     return pairs
 
 
-def _label(opened: list[OpenedModel]) -> dict[str, OpenedModel]:
+def _label(opened: list[OpenedModel], references: list[str]) -> dict[str, OpenedModel]:
     """Name each model by its engine, and by its file too where one engine has several."""
     engines = [str(one.target) for one in opened]
     labels = {}
-    for one in opened:
+    for one, reference in zip(opened, references, strict=True):
         engine = str(one.target)
-        label = engine if engines.count(engine) == 1 else f"{engine} {one.artifact.path}"
+        label = engine if engines.count(engine) == 1 else f"{engine} {reference}"
         if label in labels:
-            raise UsageError(f"{one.artifact.path} is named twice.")
+            raise UsageError(f"{reference} is named twice.")
         labels[label] = one
     return labels
 

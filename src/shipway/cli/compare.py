@@ -10,7 +10,15 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from shipway.cli.flags import DataFlags, EngineFlags, Flag, Many, read_sizes, split_target
+from shipway.cli.flags import (
+    DataFlags,
+    EngineFlags,
+    Flag,
+    Many,
+    model_request,
+    read_sizes,
+    split_target,
+)
 from shipway.cli.inputs import InputFlags, read_inputs
 from shipway.cli.terminal import (
     make_table,
@@ -28,7 +36,6 @@ from shipway.errors import TensorError, UsageError
 from shipway.evaluate.feeds import sample_feeds
 from shipway.files import write_json
 from shipway.progress import Progress
-from shipway.source.loading import SourceRequest
 from shipway.tensorfiles import file_name, read_bin, read_tensors
 from shipway.tensors import Tensors, TensorSpec, parse_spec, random_feeds
 
@@ -87,6 +94,7 @@ def compare(
         sides = [_open(text, specs, flags, progress, stack) for text in (golden, actual)]
         feeds = _feeds(sides, data, inputs, (sets, samples))
         outputs = [_outputs(side, feeds, progress) for side in sides]
+    outputs = _pair_single(outputs)
     if len(outputs[0]) != len(outputs[1]):
         raise TensorError(
             f"{golden} has {len(outputs[0])} input sets and {actual} has {len(outputs[1])}.",
@@ -129,7 +137,7 @@ def _open(
     if path.is_dir() or path.suffix.lower() in _SAVED:
         return _Side(text, "f32", saved=_read_saved(path, specs))
     reference, target = split_target(text)
-    request = SourceRequest(reference=reference)
+    request = model_request(reference)
     opened = stack.enter_context(open_model(request, target, flags.options(), progress=progress))
     return _Side(str(opened.target), opened.target.precision, opened=opened)
 
@@ -159,7 +167,7 @@ def _feeds(
     specs = opened.session.inputs
     if inputs.input:
         return [one.feeds for one in read_inputs(inputs.input, specs, data.preprocess)]
-    sizes = read_sizes(inputs.dim)
+    sizes = read_sizes(inputs.dim, specs)
     feeds: list[Tensors] = [
         random_feeds(specs, seed=inputs.seed + index, sizes=sizes) for index in range(counts[0])
     ]
@@ -175,6 +183,15 @@ def _outputs(side: _Side, feeds: Sequence[Tensors], progress: Progress) -> list[
     for one in feeds:
         outputs.append(side.opened.session.run(one))
         progress.advance()
+    return outputs
+
+
+def _pair_single(outputs: list[list[Tensors]]) -> list[list[Tensors]]:
+    """Where each side is one tensor, the two belong together whatever they are called."""
+    golden, actual = outputs
+    if len(golden) == len(actual) == 1 and len(golden[0]) == len(actual[0]) == 1:
+        (name,), (value,) = golden[0], actual[0].values()
+        return [golden, [{name: value}]]
     return outputs
 
 

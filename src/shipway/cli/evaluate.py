@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterator
 from pathlib import Path
 
-from shipway.cli.flags import DataFlags, EngineFlags, Flag
+from shipway.cli.flags import DataFlags, EngineFlags, Flag, model_request
 from shipway.cli.terminal import (
     make_table,
     percent,
@@ -13,6 +15,7 @@ from shipway.cli.terminal import (
     show_progress,
     start_log,
 )
+from shipway.deploy.project import Limits
 from shipway.engines.opening import open_model
 from shipway.engines.target import parse_target
 from shipway.errors import UsageError
@@ -20,7 +23,6 @@ from shipway.evaluate.accuracy import load_predictions
 from shipway.evaluate.results import Evaluation
 from shipway.evaluate.run import EvaluateOptions, evaluate_session
 from shipway.files import make_folder, write_json
-from shipway.source.loading import SourceRequest
 
 __all__ = ["evaluate"]
 
@@ -32,7 +34,6 @@ def evaluate(
     data: DataFlags = DataFlags(),  # noqa: B008 -- the same
     engine: str = "",
     batch: int = 1,
-    input_name: str = "",
     output_name: str = "",
     max_bad: int = 0,
     limit: int = 0,
@@ -59,7 +60,6 @@ def evaluate(
         data: The data set.
         engine: Engine, or engine:precision, for a model that is not compiled.
         batch: Samples a call.
-        input_name: Input the samples go to, if there are several.
         output_name: Output that holds the scores, if there are several.
         max_bad: Samples that may be unreadable; more fail the run.
         limit: Evaluate so many samples, spread evenly over the data set; 0 takes all.
@@ -70,17 +70,16 @@ def evaluate(
         json: Print JSON.
     """
     start_log(quiet=json)
+    Limits(min_top1=min_top1)
     if max_flips is not None and golden is None:
         raise UsageError("--max-flips needs --golden.", hint="Give golden's predictions.npz.")
     dataset = data.load()
     if dataset is None:
         raise UsageError("No data set.", hint="Give one with --data FOLDER or --data FILE.npz.")
     reference = None if golden is None else load_predictions(golden)
-    options = EvaluateOptions(
-        batch=batch, input=input_name, output=output_name, max_bad=max_bad, limit=limit
-    )
+    options = EvaluateOptions(batch=batch, output=output_name, max_bad=max_bad, limit=limit)
     target = parse_target(engine) if engine else None
-    request = SourceRequest(reference=model)
+    request = model_request(model)
     with (
         show_progress() as progress,
         open_model(request, target, flags.options(), progress=progress) as opened,
@@ -101,14 +100,19 @@ def evaluate(
         print_json(evaluation.to_json())
     else:
         _show(evaluation)
-    return 0 if _within(evaluation, min_top1, max_flips) else 1
+    missed = list(_missed(evaluation, min_top1, max_flips))
+    for line in missed:
+        logging.getLogger("shipway").error("missed: %s", line)
+    return int(bool(missed))
 
 
-def _within(evaluation: Evaluation, min_top1: float | None, max_flips: int | None) -> bool:
-    accurate = min_top1 is None or evaluation.top[0].rate >= min_top1
+def _missed(evaluation: Evaluation, min_top1: float | None, max_flips: int | None) -> Iterator[str]:
+    top1 = evaluation.top[0].rate
+    if min_top1 is not None and top1 < min_top1:
+        yield f"Top-1 is {percent(top1)}, at least {percent(min_top1)} asked for"
     flips = evaluation.flips
-    steady = max_flips is None or (flips is not None and len(flips.flips) <= max_flips)
-    return accurate and steady
+    if max_flips is not None and flips is not None and len(flips.flips) > max_flips:
+        yield f"{len(flips.flips)} samples changed their class, at most {max_flips} allowed"
 
 
 def _show(evaluation: Evaluation) -> None:

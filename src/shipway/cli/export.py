@@ -51,7 +51,7 @@ def export(
         output: Folder to write to.
         name: File name without its ending.
         opset: ONNX opset to deliver; checked in the file that came out.
-        legacy: Use the old tracer: for opsets 9 to 15, and for `symbolic` functions.
+        legacy: Use the old tracer: the only route to opsets 9 to 17, and for `symbolic` functions.
         fold: Fold Conv+BN and constants.
         output_name: Name of an output, in order. Again for each output.
         bound: Limits of a dynamic dimension, e.g. batch=1..64. Again for each.
@@ -122,3 +122,7 @@ def _show(model: PortableModel, proof: Proof | None) -> None:
         error = "" if worst is None else f", worst relative L2 {worst:.2e}"
         verdict = "PASS" if proof.passed else "FAIL"
         print_result(f"  proof  {verdict}: {len(proof.trials)} trials{error}")
+        for reason in proof.reasons:
+            print_result(f"         {reason}")
+        for note in proof.notes:
+            print_result(f"  note   {note}")

@@ -18,7 +18,7 @@ from shipway.evaluate.dataset import Dataset, load_dataset
 from shipway.evaluate.preprocess import parse_preprocess
 from shipway.source.arguments import parse_arguments
 from shipway.source.loading import SourceRequest
-from shipway.tensors import parse_spec
+from shipway.tensors import TensorSpec, parse_spec
 
 __all__ = [
     "DataFlags",
@@ -26,6 +26,7 @@ __all__ = [
     "Flag",
     "Many",
     "SourceFlags",
+    "model_request",
     "read_bounds",
     "read_sizes",
     "split_target",
@@ -77,16 +78,18 @@ class EngineFlags:
     Args:
         threads: Threads inside one operator; 0 takes all physical cores.
         device: Device name of the engine; the CPU if not given.
+        optimize: Optimise the graph. Without, some engines refuse.
     """
 
     threads: int = 0
     device: str = ""
+    optimize: bool = True
 
     def options(self) -> EngineOptions:
         """Return engine options; the target adds the precision."""
         if self.threads < 0:
             raise UsageError(f"--threads must be 0 or more, not {self.threads}.")
-        return EngineOptions(threads=self.threads, device=self.device)
+        return EngineOptions(threads=self.threads, device=self.device, optimize=self.optimize)
 
 
 @Parameter(name="*")
@@ -117,6 +120,23 @@ class DataFlags:
         )
 
 
+def model_request(reference: str) -> SourceRequest:
+    """Return the request for a model file; code must be exported before it can be run.
+
+    Raises:
+        UsageError: The reference is PyTorch code.
+    """
+    path = Path(reference)
+    if not path.exists() and ":" in reference:
+        raise UsageError(
+            f"{reference} is PyTorch code; this command takes a model file.",
+            hint=f'shipway export {reference} --input "NAME:DTYPE[DIMS]", then export/model.onnx',
+        )
+    if path.is_dir():
+        raise UsageError(f"{reference} is a folder.", hint="Name the model file in it.")
+    return SourceRequest(reference=reference)
+
+
 def split_target(text: str) -> tuple[str, Target | None]:
     """Split "path@engine:precision"; without an engine, the path alone.
 
@@ -125,22 +145,33 @@ def split_target(text: str) -> tuple[str, Target | None]:
         ('model.onnx', None)
     """
     path, at, target = text.rpartition("@")
-    if at and target.partition(":")[0] in engine_names():
+    named = target.partition(":")[0] in engine_names()
+    if at and (named or (Path(path).is_file() and not Path(text).exists())):
         return path, parse_target(target)
     return text, None
 
 
-def read_sizes(items: Sequence[str]) -> dict[str, int]:
+def read_sizes(items: Sequence[str], inputs: Sequence[TensorSpec]) -> dict[str, int]:
     """Read "batch=4" texts.
 
+    Args:
+        items: One text a dimension.
+        inputs: Input specs of the model; every name must be one of their dynamic dimensions.
+
     Raises:
-        UsageError: A text is not name=number.
+        UsageError: A text is not name=number, or the model has no such dimension.
     """
+    known = {name for spec in inputs for name in spec.dynamic_dims}
     sizes = {}
     for item in items:
         match = re.fullmatch(r"(\w+)=(\d+)", item)
         if match is None:
             raise UsageError(f"--dim takes name=size, not '{item}'.", hint="E.g. --dim batch=4")
+        if match[1] not in known:
+            names = ", ".join(sorted(known)) or "none"
+            raise UsageError(
+                f"The model has no dynamic dimension '{match[1]}'.", hint=f"It has: {names}."
+            )
         sizes[match[1]] = int(match[2])
     return sizes
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,8 @@ from shipway.tensors import Tensors, TensorSpec
 __all__ = ["InputFlags", "InputSet", "read_inputs"]
 
 _TENSORS = frozenset({".npy", ".npz", ".bin", ".json"})
+_IMAGES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
+_LOG = logging.getLogger("shipway")
 
 
 @Parameter(name="*")
@@ -64,14 +67,23 @@ def read_inputs(
     if len(counts) > 1:
         found = ", ".join(f"{name or 'input'}: {len(files)}" for name, files in by_input.items())
         raise TensorError(f"The inputs have different numbers of files: {found}.")
-    several = max(counts) > 1
+    rows = list(zip(*by_input.values(), strict=True))
+    names = _set_names([row[0] for row in rows])
     sets = []
-    for files in zip(*by_input.values(), strict=True):
+    for set_name, row in zip(names, rows, strict=True):
         feeds: dict[str, NDArray[Any]] = {}
-        for name, file in zip(by_input, files, strict=True):
+        for name, file in zip(by_input, row, strict=True):
             feeds |= _read(file, name, specs, preprocess)
-        sets.append(InputSet(files[0].stem if several else "", feeds))
+        sets.append(InputSet(set_name, feeds))
     return sets
+
+
+def _set_names(files: Sequence[Path]) -> list[str]:
+    """Name each set by its file: without the ending where that is enough to tell them apart."""
+    if len(files) == 1:
+        return [""]
+    stems = [file.stem for file in files]
+    return stems if len(set(stems)) == len(stems) else [file.name for file in files]
 
 
 def _split(item: str, specs: Sequence[TensorSpec]) -> tuple[str, Path]:
@@ -89,9 +101,12 @@ def _files(path: Path) -> list[Path]:
         raise TensorError(f"No such input file: {path}.")
     if not path.is_dir():
         return [path]
-    files = sorted(file for file in path.iterdir() if file.is_file() and file.name[0] != ".")
+    inside = sorted(file for file in path.iterdir() if file.name[0] != ".")
+    files = [file for file in inside if file.suffix.lower() in _TENSORS | _IMAGES]
     if not files:
-        raise TensorError(f"The input folder {path} is empty.")
+        raise TensorError(f"There is no tensor file and no image in {path}.")
+    if left := [file.name for file in inside if file not in files]:
+        _LOG.warning("left out of %s: %s", path, ", ".join(left))
     return files
 
 
@@ -99,6 +114,9 @@ def _read(
     file: Path, name: str, specs: Sequence[TensorSpec], preprocess: str
 ) -> dict[str, NDArray[Any]]:
     wanted = [spec for spec in specs if spec.name == name] or list(specs)
+    nameless = file.suffix.lower() in {".npy", ".bin"}
+    if len(wanted) > 1 and nameless and file.stem not in {spec.name for spec in specs}:
+        raise UsageError(f"Which input is {file}?", hint=f"Write --input NAME={file}")
     if file.suffix.lower() in _TENSORS:
         return read_tensors(file, wanted)
     if len(wanted) != 1:

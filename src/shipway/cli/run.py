@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shipway.bench.statistics import summarize_latency
-from shipway.cli.flags import EngineFlags, Flag, read_sizes
+from shipway.cli.flags import EngineFlags, Flag, model_request, read_sizes
 from shipway.cli.inputs import InputFlags, InputSet, read_inputs
 from shipway.cli.terminal import print_json, print_result, show_progress, start_log
 from shipway.engines.base import Session
@@ -20,7 +20,6 @@ from shipway.engines.opening import OpenedModel, open_model
 from shipway.engines.target import parse_target
 from shipway.errors import UsageError
 from shipway.progress import Progress
-from shipway.source.loading import SourceRequest
 from shipway.tensorfiles import FORMATS, save_tensors
 from shipway.tensors import random_feeds
 
@@ -69,7 +68,7 @@ def run(
     if outfmt.upper() not in FORMATS:
         raise UsageError(f"Unknown --outfmt '{outfmt}'.", hint=f"One of: {', '.join(FORMATS)}.")
     target = parse_target(engine) if engine else None
-    request = SourceRequest(reference=model)
+    request = model_request(model)
     with (
         show_progress() as progress,
         open_model(request, target, flags.options(), progress=progress) as opened,
@@ -78,7 +77,11 @@ def run(
         sets = (
             read_inputs(inputs.input, specs, preprocess)
             if inputs.input
-            else [InputSet("", random_feeds(specs, seed=inputs.seed, sizes=read_sizes(inputs.dim)))]
+            else [
+                InputSet(
+                    "", random_feeds(specs, seed=inputs.seed, sizes=read_sizes(inputs.dim, specs))
+                )
+            ]
         )
         timed = list(_run_all(opened.session, sets, loop, warmup, progress))
         written = _write(timed, output, outfmt)

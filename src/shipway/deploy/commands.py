@@ -64,7 +64,9 @@ def export_command(project: Project, folder: Path) -> list[str]:
 
 def compile_command(model: Path, target: Target, threads: int, folder: Path) -> list[str]:
     """Write `shipway compile ...`."""
-    command = ["shipway", "compile", here(model), "--engine", str(target)]
+    plain = Target(target.engine, target.precision)
+    command = ["shipway", "compile", here(model), "--engine", str(plain)]
+    command += [] if target.optimize else ["--no-optimize"]
     return [*command, *_threads(threads), "--output", here(folder)]
 
 
@@ -87,8 +89,7 @@ def evaluate_command(
     """Write `shipway evaluate ...`."""
     command = ["shipway", "evaluate", here(artifact), *_data_flags(data), *_threads(threads)]
     command += ["--batch", str(data.batch)]
-    for flag, text in (("--input-name", data.input), ("--output-name", data.output)):
-        command += [flag, text] if text else []
+    command += ["--output-name", data.output] if data.output else []
     for flag, number in (("--max-bad", data.max_bad), ("--limit", data.limit)):
         command += [flag, str(number)] if number else []
     command += [] if golden is None else ["--golden", here(golden)]

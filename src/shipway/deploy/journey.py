@@ -59,12 +59,8 @@ class Journey:
         return not self.project.source.reference.lower().endswith(".onnx")
 
     def options(self, target: Target) -> EngineOptions:
-        """Return what is asked of the engine of `target`.
-
-        A golden run that is not PyTorch's (the source was an .onnx file) runs without optimisation.
-        """
-        plain = target is self.golden and target.engine != GOLDEN.engine
-        return EngineOptions(target.precision, self.project.threads, optimize=not plain)
+        """Return what is asked of the engine of `target`."""
+        return EngineOptions(target.precision, self.project.threads, optimize=target.optimize)
 
     def load(self, target: Target) -> Session:
         """Load the compiled artifact of `target`."""
@@ -72,7 +68,7 @@ class Journey:
 
     def engine_stage(self, target: Target) -> str:
         """Name the stage that compiles `target`."""
-        return "golden" if target is self.golden else f"engine-{target.slug}"
+        return "golden" if target == self.golden else f"engine-{target.slug}"
 
     def do(
         self,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import ExitStack
 from pathlib import Path
 
-from shipway.bench.feeds import batch_feeds
+from shipway.bench.feeds import batch_feeds, check_batch
 from shipway.bench.measure import bench_sessions
 from shipway.compare.sessions import compare_sessions
 from shipway.deploy import commands
@@ -20,7 +20,7 @@ from shipway.export.portable import PortableModel
 from shipway.files import write_json
 from shipway.tensors import Tensors, random_feeds
 
-__all__ = ["bench_targets", "compare_target", "evaluate_target"]
+__all__ = ["bench_targets", "check_batches", "compare_target", "evaluate_target"]
 
 _PREDICTIONS = "predictions.npz"
 
@@ -83,12 +83,11 @@ def _sizes(model: PortableModel, project: Project) -> dict[str, int]:
 
 def evaluate_target(journey: Journey, target: Target, dataset: Dataset, data: DataSection) -> None:
     """Measure the accuracy of `target`; golden comes first, so that the others have its classes."""
-    is_golden = target is journey.golden
+    is_golden = target == journey.golden
     name = f"evaluate-{'golden' if is_golden else target.slug}"
     golden_file = None if is_golden else journey.path("evaluate-golden") / _PREDICTIONS
     options = EvaluateOptions(
         batch=data.batch,
-        input=data.input,
         output=data.output,
         max_bad=data.max_bad,
         limit=data.limit,
@@ -122,6 +121,17 @@ def evaluate_target(journey: Journey, target: Target, dataset: Dataset, data: Da
         ),
         work,
     )
+
+
+def check_batches(journey: Journey) -> None:
+    """Refuse a batch size of the benchmark that the model cannot take.
+
+    Raises:
+        UsageError: The model's batch is fixed to another size, or bounded below it.
+    """
+    if journey.project.bench is not None:
+        for batch in journey.project.bench.batches:
+            check_batch(journey.model.inputs, batch, journey.project.export.bounds)
 
 
 def bench_targets(journey: Journey, targets: list[Target]) -> None:

@@ -47,7 +47,6 @@ class DataSection:
     labels: Path | None = None
     preprocess: str = ""
     batch: int = 1
-    input: str = ""
     output: str = ""
     max_bad: int = 0
     limit: int = 0
@@ -71,6 +70,14 @@ class Limits:
     max_relative_l2: float | None = None
     max_p50_ms: float | None = None
 
+    def __post_init__(self) -> None:
+        """Refuse a rate that is a percentage."""
+        if self.min_top1 is not None and not 0 <= self.min_top1 <= 1:
+            raise UsageError(
+                f"min_top1 is a rate from 0 to 1, not {self.min_top1:g}.",
+                hint=f"For {self.min_top1:g} %, write {self.min_top1 / 100:g}.",
+            )
+
 
 @dataclass(frozen=True, slots=True)
 class Project:
@@ -85,6 +92,26 @@ class Project:
     data: DataSection | None = None
     bench: BenchOptions | None = field(default_factory=BenchOptions)
     limits: Limits = field(default_factory=Limits)
+
+    def __post_init__(self) -> None:
+        """Refuse a limit on what is not measured: it would pass unseen."""
+        limits = self.limits
+        accuracy = {
+            "min_top1": limits.min_top1,
+            "max_top1_drop": limits.max_top1_drop,
+            "max_flips": limits.max_flips,
+        }
+        for name, limit in accuracy.items():
+            if limit is not None and self.data is None:
+                raise UsageError(
+                    f"The limit {name} needs a data set, and there is none.",
+                    hint="Give one (--data, or [data] in ship.toml), or leave the limit out.",
+                )
+        if limits.max_p50_ms is not None and self.bench is None:
+            raise UsageError(
+                "The limit max_p50_ms needs the benchmark, and it is switched off.",
+                hint="Switch it on, or leave the limit out.",
+            )
 
 
 def load_project(path: Path) -> Project:
@@ -212,7 +239,6 @@ def _read_data(table: _Table, folder: Path) -> DataSection:
         labels=folder / labels if labels else None,
         preprocess=table.text("preprocess", ""),
         batch=table.integer("batch", 1, low=1),
-        input=table.text("input", ""),
         output=table.text("output", ""),
         max_bad=table.integer("max_bad", 0, low=0),
         limit=table.integer("limit", 0, low=0),
@@ -238,11 +264,11 @@ def _read_bench(table: _Table) -> BenchOptions | None:
 
 
 def _read_limits(table: _Table) -> Limits:
-    flips = table.integer("max_flips", -1, low=-1)
+    flips = table.optional_integer("max_flips", low=0)
     limits = Limits(
         min_top1=table.optional_number("min_top1", low=0.0),
         max_top1_drop=table.optional_number("max_top1_drop"),
-        max_flips=None if flips < 0 else flips,
+        max_flips=flips,
         max_relative_l2=table.optional_number("max_relative_l2", low=0.0),
         max_p50_ms=table.optional_number("max_p50_ms", low=0.0),
     )
@@ -328,6 +354,11 @@ class _Table:
         if value < low:
             raise self.error(key, f"at least {low}", value)
         return value
+
+    def optional_integer(self, key: str, *, low: int) -> int | None:
+        """Return a whole number of at least `low`, or None when absent."""
+        self._known.add(key)
+        return self.integer(key, low, low=low) if key in self._data else None
 
     def optional_number(self, key: str, *, low: float | None = None) -> float | None:
         """Return a number, or None when absent."""

@@ -7,7 +7,12 @@ from collections.abc import Callable
 
 from shipway.deploy.building import compile_for, export_source, prove
 from shipway.deploy.journey import Journey
-from shipway.deploy.measuring import bench_targets, compare_target, evaluate_target
+from shipway.deploy.measuring import (
+    bench_targets,
+    check_batches,
+    compare_target,
+    evaluate_target,
+)
 from shipway.deploy.project import DataSection, Project
 from shipway.deploy.stages import RunFolder
 from shipway.engines.registry import find_engine
@@ -40,18 +45,20 @@ def travel(project: Project, folder: RunFolder, progress: Progress = SILENT) -> 
     if journey.from_pytorch:
         prove(journey)
     if journey.model.program is None:
-        journey.golden = Target("onnxruntime")
+        journey.golden = Target("onnxruntime", optimize=False)
+    check_batches(journey)
     compile_for(journey, journey.golden)
-    others = [target for target in project.targets if target != journey.golden]
-    for target in others:
-        _guarded(journey, target, compile_for)
-    for target in others:
-        _guarded(journey, target, lambda j, t: compare_target(j, t, dataset))
-    if dataset is not None and (data := project.data) is not None:
+    data = project.data
+    if dataset is not None and data is not None:
+        # Before any target is compiled: what does not fit the model shows here, and compilers are slow.
         evaluate_target(journey, journey.golden, dataset, data)
-        for target in others:
+    for target in project.targets:
+        _guarded(journey, target, compile_for)
+    for target in project.targets:
+        _guarded(journey, target, lambda j, t: compare_target(j, t, dataset))
+        if dataset is not None and data is not None:
             _guarded(journey, target, lambda j, t: evaluate_target(j, t, dataset, data))
-    well = [target for target in others if target not in journey.failures]
+    well = [target for target in project.targets if target not in journey.failures]
     bench_targets(journey, [journey.golden, *well])
     return journey
 

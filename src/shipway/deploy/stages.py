@@ -21,7 +21,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from shipway.errors import ModelError, OutputError, ShipwayError
+from shipway.errors import ModelError, OutputError, ShipwayError, UsageError
 from shipway.files import (
     atomic_folder,
     file_sha256,
@@ -128,6 +128,8 @@ class RunFolder:
             with atomic_folder(self.path / name) as folder:
                 depends = tuple(work(folder) or ())
         except ShipwayError as error:
+            if isinstance(error, UsageError) and not isinstance(error, OutputError):
+                raise  # the same command would be refused again
             error.hint = f"{error.hint}\nRepeat this stage alone: {line}".lstrip()
             raise
         seconds = time.perf_counter() - start

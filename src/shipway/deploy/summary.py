@@ -31,7 +31,7 @@ def build_report(journey: Journey, command: list[str]) -> Report:
     proof = _read(journey, "proof", "proof.json")
     bench = _read(journey, "bench", "bench.json") or []
     sections = [_section(journey, golden, bench, is_golden=True)]
-    sections += [_section(journey, target, bench) for target in targets if target != golden]
+    sections += [_section(journey, target, bench) for target in targets]
     return Report(
         title=journey.project.name,
         created=max(stage.finished for stage in journey.stages.values()),
@@ -58,7 +58,7 @@ def _section(
     failure = journey.failures.get(target)
     effective = evaluation["effective"] if evaluation else rows[0]["effective"] if rows else {}
     return EngineSection(
-        name=target.engine,
+        name=target.engine if target.optimize else f"{target.engine} (optimisation off)",
         precision=target.precision,
         golden=is_golden,
         effective=effective,
@@ -110,9 +110,7 @@ def _checks(
     limits: Limits, proof: dict[str, Any] | None, sections: list[EngineSection]
 ) -> Iterator[Check]:
     if proof is not None:
-        worst = read_number(proof["worst_relative_l2"])
-        detail = "no output to measure" if worst is None else f"worst relative L2 {worst:.2e}"
-        yield Check("export: ONNX equals PyTorch", proof["passed"], detail)
+        yield Check("export: ONNX equals PyTorch", proof["passed"], _proof_detail(proof))
     golden = sections[0].evaluation
     if golden is not None and limits.min_top1 is not None:
         rate = golden["top"][0]["rate"]
@@ -125,8 +123,29 @@ def _checks(
             yield Check(f"{section.label}: runs", passed=False, detail=section.error)
         yield from _error_checks(limits, section)
         yield from _accuracy_checks(limits, golden, section)
-    for section in sections:
+    for section in sections[1:]:
         yield from _speed_checks(limits, section)
+
+
+def _proof_detail(proof: dict[str, Any]) -> str:
+    worst = read_number(proof["worst_relative_l2"])
+    found = "no output to measure" if worst is None else f"worst relative L2 {worst:.2e}"
+    reasons = dict.fromkeys(
+        reason for trial in proof["trials"] for reason in _reasons(trial["comparison"])
+    )
+    return found if proof["passed"] else "; ".join([found, *reasons])
+
+
+def _reasons(comparison: dict[str, Any]) -> list[str]:
+    reasons = [
+        f"{item['name']}: {reason}"
+        for item in comparison["outputs"]
+        for reason in item["verdict"]["reasons"]
+    ]
+    return [
+        *reasons,
+        *(f"{name}: {why}" for name, why in comparison["coverage"]["skipped"].items()),
+    ]
 
 
 def _percent(rate: float) -> str:
@@ -138,12 +157,7 @@ def _error_checks(limits: Limits, section: EngineSection) -> Iterator[Check]:
     if comparison is None:
         return
     worst = worst_relative_l2(comparison)
-    reasons = [
-        f"{item['name']}: {reason}"
-        for item in comparison["outputs"]
-        for reason in item["verdict"]["reasons"]
-    ]
-    reasons += [f"{name}: {why}" for name, why in comparison["coverage"]["skipped"].items()]
+    reasons = _reasons(comparison)
     found = "" if worst is None else f"relative L2 {worst:.2e}"
     detail = "; ".join(reasons) or found or "equal"
     yield Check(f"{section.label}: outputs equal golden", comparison["passed"], detail)

@@ -69,7 +69,7 @@ def compile_target(
     engine = find_engine(target.engine)
     with tempfile.TemporaryDirectory(prefix="shipway-lower-") as scratch:
         lowered = engine.lower(model, Path(scratch))
-        return engine.compile(lowered, replace(options, precision=target.precision), folder)
+        return engine.compile(lowered, _asked(options, target), folder)
 
 
 @contextlib.contextmanager
@@ -105,9 +105,14 @@ def open_model(
             progress.start(f"compile for {target}")
             artifact = compile_target(model, target, options, folder / "engine")
         engine = find_engine(target.engine)
-        session = engine.load(artifact, replace(options, precision=target.precision))
+        session = engine.load(artifact, _asked(options, target))
         stack.callback(session.close)
         yield OpenedModel(session, target, artifact)
+
+
+def _asked(options: EngineOptions, target: Target) -> EngineOptions:
+    optimize = options.optimize and target.optimize
+    return replace(options, precision=target.precision, optimize=optimize)
 
 
 def _compiled(path: Path) -> Artifact | None:
@@ -123,7 +128,9 @@ def _default_target(request: SourceRequest) -> Target:
 
 
 def _artifact_target(artifact: Artifact, target: Target | None) -> Target:
-    made_for = Target(artifact.engine, artifact.made.get("options", {}).get("precision", "f32"))
+    options = artifact.made.get("options", {})
+    precision, optimize = options.get("precision", "f32"), options.get("optimize", True)
+    made_for = Target(artifact.engine, precision, optimize)
     if target not in {None, made_for}:
         raise UsageError(
             f"{artifact.path} was compiled for {made_for}, not for {target}.",

@@ -13,10 +13,17 @@ __all__ = ["GOLDEN", "Target", "parse_target"]
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What a model is compiled for."""
+    """What a model is compiled for.
+
+    Args:
+        engine: Name of the engine.
+        precision: Precision of computation.
+        optimize: False for a golden run that is not PyTorch's.
+    """
 
     engine: str
     precision: str = "f32"
+    optimize: bool = True
 
     @property
     def slug(self) -> str:
@@ -25,7 +32,8 @@ class Target:
 
     def __str__(self) -> str:
         """Write the target the way `parse_target` reads it; f32 goes without saying."""
-        return self.engine if self.precision == "f32" else f"{self.engine}:{self.precision}"
+        text = self.engine if self.precision == "f32" else f"{self.engine}:{self.precision}"
+        return text if self.optimize else f"{text} (optimisation off)"
 
 
 GOLDEN = Target("torch")

@@ -1,4 +1,4 @@
-"""The old route: TorchScript tracing, for opsets 9 to 17 and for `symbolic` functions."""
+"""The old route: TorchScript tracing, for opsets 9 to 20 and for `symbolic` functions."""
 
 from __future__ import annotations
 

@@ -43,8 +43,27 @@ class Proof:
 
     @property
     def passed(self) -> bool:
-        """At least one trial ran and all passed."""
-        return bool(self.trials) and all(trial.comparison.passed for trial in self.trials)
+        """At least one trial compared an element, and all passed."""
+        compared = any(
+            output.metrics.count for trial in self.trials for output in trial.comparison.outputs
+        )
+        return compared and all(trial.comparison.passed for trial in self.trials)
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """Why it failed: each reason once, with the output it is about."""
+        found = [
+            f"{output.name}: {reason}"
+            for trial in self.trials
+            for output in trial.comparison.outputs
+            for reason in output.verdict.reasons
+        ]
+        skipped = [
+            f"{name}: {why}"
+            for trial in self.trials
+            for name, why in trial.comparison.coverage.skipped.items()
+        ]
+        return tuple(dict.fromkeys([*found, *skipped]))
 
     @property
     def worst_relative_l2(self) -> float | None:

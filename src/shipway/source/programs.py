@@ -49,7 +49,7 @@ def load_program(path: Path, *, allow_pickle: bool) -> Any:
     with _safe_loading(allow_pickle=allow_pickle), _captured_log() as logged:
         try:
             return _load(path)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 -- torch raises what it likes on a bad file
             cause = logged[0] if logged else error
             pickled = not allow_pickle and "weights_only" in str(cause)
             raise ModelError(

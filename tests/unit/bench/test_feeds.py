@@ -2,7 +2,7 @@
 
 import pytest
 
-from shipway.bench.feeds import batch_feeds
+from shipway.bench.feeds import batch_feeds, check_batch
 from shipway.errors import UsageError
 from shipway.tensors import parse_spec
 
@@ -24,6 +24,19 @@ def test_a_fixed_batch_is_measured_as_it_is_and_no_other() -> None:
     assert shapes(["x:f32[8,3]"], 8) == [(8, 3)]
     with pytest.raises(UsageError, match="fixed batch of 8"):
         shapes(["x:f32[8,3]"], 1)
+
+
+@pytest.mark.parametrize("batch", [0, -1])
+def test_no_sample_at_all_is_refused(batch: int) -> None:
+    with pytest.raises(UsageError, match="cannot be measured"):
+        shapes(["x:f32[n,3]"], batch)
+
+
+def test_a_batch_beyond_its_bounds_is_refused() -> None:
+    inputs = [parse_spec("x:f32[n,3]")]
+    check_batch(inputs, 64, {"n": (1, 64)})
+    with pytest.raises(UsageError, match=r"bounded to 1\.\.64"):
+        check_batch(inputs, 65, {"n": (1, 64)})
 
 
 def test_a_scalar_input_has_no_batch() -> None:

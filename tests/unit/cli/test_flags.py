@@ -1,10 +1,15 @@
 """Flags: how their texts become values."""
 
+from pathlib import Path
+
 import pytest
 
-from shipway.cli.flags import read_bounds, read_sizes, split_target
+from shipway.cli.flags import model_request, read_bounds, read_sizes, split_target
 from shipway.engines.target import Target
 from shipway.errors import UsageError
+from shipway.tensors import parse_spec
+
+INPUTS = [parse_spec("x:f32[batch,3]"), parse_spec("ids:i64[batch,tokens]")]
 
 
 def test_an_engine_behind_a_path_is_split_off_and_other_at_signs_stay() -> None:
@@ -14,14 +19,34 @@ def test_an_engine_behind_a_path_is_split_off_and_other_at_signs_stay() -> None:
 
 
 def test_sizes_and_bounds_are_read() -> None:
-    assert read_sizes(["batch=4", "tokens=128"]) == {"batch": 4, "tokens": 128}
+    assert read_sizes(["batch=4", "tokens=128"], INPUTS) == {"batch": 4, "tokens": 128}
     assert read_bounds(["batch=1..64"]) == {"batch": (1, 64)}
 
 
 @pytest.mark.parametrize("text", ["batch", "batch=", "batch=x", "=4", "batch=-1", "batch=1..2"])
 def test_a_size_that_is_none_is_refused(text: str) -> None:
     with pytest.raises(UsageError, match="--dim"):
-        read_sizes([text])
+        read_sizes([text], INPUTS)
+
+
+def test_a_size_the_model_does_not_have_is_refused_with_what_it_has() -> None:
+    with pytest.raises(UsageError, match="no dynamic dimension 'bach'") as caught:
+        read_sizes(["bach=2"], INPUTS)
+    assert caught.value.hint == "It has: batch, tokens."
+
+
+def test_an_unknown_engine_behind_a_file_is_an_unknown_engine(tmp_path: Path) -> None:
+    (tmp_path / "m.onnx").touch()
+    with pytest.raises(UsageError, match="Unknown engine 'foo'"):
+        split_target(f"{tmp_path}/m.onnx@foo")
+
+
+def test_code_and_folders_are_no_model_files(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="PyTorch code") as caught:
+        model_request("net.py:Net")
+    assert "shipway export net.py:Net" in caught.value.hint
+    with pytest.raises(UsageError, match="is a folder"):
+        model_request(str(tmp_path))
 
 
 @pytest.mark.parametrize("text", ["batch", "batch=4", "batch=4..2", "batch=1...2"])

@@ -52,7 +52,6 @@ def test_every_key_of_the_reference_is_read(tmp_path: Path) -> None:
         labels = "l.txt"
         preprocess = "imagenet-bicubic"
         batch = 8
-        input = "x"
         output = "y"
         max_bad = 3
         limit = 100
@@ -79,7 +78,7 @@ def test_every_key_of_the_reference_is_read(tmp_path: Path) -> None:
     assert project.threads == 2
     assert (project.compare.input_sets, project.compare.samples, project.compare.seed) == (5, 0, 7)
     assert project.data == DataSection(
-        tmp_path / "photos", tmp_path / "l.txt", "imagenet-bicubic", 8, "x", "y", 3, 100
+        tmp_path / "photos", tmp_path / "l.txt", "imagenet-bicubic", 8, "y", 3, 100
     )
     assert project.bench is not None
     assert (project.bench.batches, project.bench.min_seconds) == ((1, 8), 0.5)
@@ -103,6 +102,9 @@ def test_every_key_of_the_reference_is_read(tmp_path: Path) -> None:
             "torch is always there|always there, as golden",
         ),
         (MINIMAL + '[engines]\ntargets = ["openvino", "openvino"]', "openvino twice"),
+        (MINIMAL + "[limits]\nmin_top1 = 90", "rate from 0 to 1, not 90"),
+        (MINIMAL + "[limits]\nmax_flips = 0", "max_flips needs a data set"),
+        (MINIMAL + "[bench]\nenabled = false\n[limits]\nmax_p50_ms = 1", "needs the benchmark"),
         (MINIMAL + "[data]\nbatch = 1", "data.path is missing"),
         (MINIMAL + "[bench]\nbatches = []", "bench.batches must be"),
         (MINIMAL + "[export]\nbounds = {batch = 3}", "export.bounds.batch must be"),
