@@ -201,10 +201,16 @@ def test_what_does_not_fit_the_model_shows_before_a_compiler_runs(shipway, proje
 def test_interrupting_says_how_to_go_on(project: Path) -> None:
     command = [sys.executable, "-m", "shipway", "deploy", "ship.toml"]
     process = subprocess.Popen(command, cwd=project, stderr=subprocess.PIPE, text=True)
-    time.sleep(2)
+    deadline = time.monotonic() + 60
+    while not (project / "runs" / "net" / ".stages" / "lock").is_file():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    time.sleep(0.5)
     process.send_signal(signal.SIGINT)
     _, printed = process.communicate(timeout=60)
-    assert process.returncode == 130
+    # Python ends by the signal itself when the interrupt passed through an exec() of text, as in
+    # sympy; a shell calls both 130.
+    assert process.returncode in {130, -signal.SIGINT}, printed
     assert "Interrupted" in printed
     assert "Traceback" not in printed
     assert stray_files(project / "runs") == []
