@@ -16,9 +16,9 @@ STAGES = [
     "export",
     "proof",
     "golden",
+    "evaluate-golden",
     "engine-onnxruntime-f32",
     "compare-onnxruntime-f32",
-    "evaluate-golden",
     "evaluate-onnxruntime-f32",
     "bench",
 ]
