@@ -17,6 +17,7 @@ from shipway.native import isa_level
 
 __all__ = [
     "describe_environment",
+    "describe_machine",
     "load_average",
     "package_version",
     "package_versions",
@@ -58,16 +59,23 @@ def _cpu_model() -> str:
     return match.group(1).strip() if match else platform.processor() or platform.machine()
 
 
-def describe_environment() -> dict[str, Any]:
-    """Return what a reader needs to judge or repeat a measurement: CPU, cores, memory, versions."""
-    memory_bytes = psutil.virtual_memory().total
+def describe_machine() -> dict[str, Any]:
+    """Return what of the machine decides how fast it is and what can run on it."""
     threads = {k: v for k, v in os.environ.items() if k.startswith(("OMP_", "KMP_", "MKL_"))}
     return {
         "cpu": _cpu_model(),
         "isa": isa_level() or "unknown (installed without native code)",
         "usable_cores": usable_cores(),
+        "thread_variables": threads,
+    }
+
+
+def describe_environment() -> dict[str, Any]:
+    """Return what a reader needs to judge or repeat a measurement: CPU, cores, memory, versions."""
+    memory_bytes = psutil.virtual_memory().total
+    return {
+        **describe_machine(),
         "memory_bytes": memory_bytes,
         "os": platform.platform(),
-        "thread_variables": threads,
         "versions": package_versions(),
     }

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from shipway.errors import ModelError, OutputError
+from shipway.errors import ModelError, OutputError, ShipwayError
 
 __all__ = [
     "atomic_folder",
@@ -138,7 +138,7 @@ def output_errors(target: Path) -> Iterator[None]:
     """
     try:
         yield
-    except OutputError:
+    except ShipwayError:
         raise
     except Exception as error:
         reason = _write_failure(error, target)
@@ -153,12 +153,25 @@ def output_errors(target: Path) -> Iterator[None]:
 
 
 def _write_failure(error: Exception, target: Path) -> str | None:
-    if isinstance(error, OSError) and error.errno in _WRITE_ERRNOS:
+    if (
+        isinstance(error, OSError)
+        and error.errno in _WRITE_ERRNOS
+        and not _elsewhere(error, target)
+    ):
         return error.strerror or str(error)
     with contextlib.suppress(OSError):
         if shutil.disk_usage(target.parent).free < _FULL_BYTES:
             return os.strerror(errno.ENOSPC)
     return None
+
+
+def _elsewhere(error: OSError, target: Path) -> bool:
+    """Whether the error is about a file in quite another place: one that could not be read, say."""
+    if not isinstance(error.filename, str):
+        return False
+    place = Path(error.filename).absolute()
+    folder = target.absolute().parent
+    return not (place.is_relative_to(folder) or folder.is_relative_to(place))
 
 
 def make_folder(folder: Path) -> Path:

@@ -104,7 +104,7 @@ def test_every_command_of_the_report_repeats_its_stage(
     report = read_report(deployed)
     first, *commands = report["reproduce"]
     assert first == f"cd {shlex.quote(str(project))}"
-    assert len(commands) == len(STAGES)  # deploy itself; proof and export share one command
+    assert len(commands) == 1 + len(STAGES)  # deploy itself, and each stage
     results = ("compare-onnxruntime-f32/comparison.json", "evaluate-golden/evaluation.json")
     before = {name: json.loads((deployed / name).read_text()) for name in results}
     for line in commands[1:]:
@@ -133,6 +133,7 @@ def test_kill_at_any_stage_then_resume(
             time.sleep({"start": 0.3}.get(stage, 0.05))
             break
         time.sleep(0.005)
+    assert process.poll() is None, "it ended before it could be killed"
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     finished = records(run) if run.exists() else {}
@@ -214,3 +215,36 @@ def test_interrupting_says_how_to_go_on(project: Path) -> None:
     assert "Interrupted" in printed
     assert "Traceback" not in printed
     assert stray_files(project / "runs") == []
+
+
+def test_weights_that_the_factory_opens_itself_count_as_input(shipway, project: Path) -> None:
+    code = "\n\ndef loaded():\n    net = Net()\n    net.load_state_dict(torch.load('net.pth'))\n"
+    (project / "net.py").write_text((project / "net.py").read_text() + code + "    return net\n")
+    words = ("net.py:loaded", "--input", "image:float32[batch,3,16,16]", "--no-bench")
+    assert shipway("deploy", *words, cwd=project).returncode == 0
+    assert "5 stages, 5 reused" in shipway("deploy", *words, cwd=project).stdout
+
+    import torch
+
+    state = torch.load(project / "net.pth")
+    state["head.bias"] += 1
+    torch.save(state, project / "net.pth")
+    changed = shipway("deploy", *words, cwd=project)
+    assert "export: done" in changed.stderr
+    assert "5 stages, 0 reused" in changed.stdout
+
+
+def test_a_deploy_that_fails_leaves_no_report_of_an_older_one(
+    shipway, project: Path, deployed: Path
+) -> None:
+    (project / "net.py").write_text("raise RuntimeError('broken')\n")
+    assert shipway("deploy", "ship.toml", cwd=project).returncode == 4
+    assert not (deployed / "report.json").exists()
+    assert shipway("report", deployed).returncode == 4
+
+
+def test_flags_beside_a_ship_toml_are_refused(shipway, project: Path) -> None:
+    for command in ("deploy", "export"):
+        done = shipway(command, "ship.toml", "--opset", "18", cwd=project)
+        assert done.returncode == 2
+        assert "flags cannot change it" in done.stderr

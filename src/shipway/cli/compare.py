@@ -189,9 +189,9 @@ def _outputs(side: _Side, feeds: Sequence[Tensors], progress: Progress) -> list[
 def _pair_single(outputs: list[list[Tensors]]) -> list[list[Tensors]]:
     """Where each side is one tensor, the two belong together whatever they are called."""
     golden, actual = outputs
-    if len(golden) == len(actual) == 1 and len(golden[0]) == len(actual[0]) == 1:
-        (name,), (value,) = golden[0], actual[0].values()
-        return [golden, [{name: value}]]
+    if all(len(one) == 1 for one in (*golden, *actual)) and golden:
+        (name,) = golden[0]
+        return [golden, [{name: next(iter(one.values()))} for one in actual]]
     return outputs
 
 

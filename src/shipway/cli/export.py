@@ -7,6 +7,7 @@ from pathlib import Path
 from shipway.cli.flags import Flag, Many, SourceFlags, read_bounds
 from shipway.cli.terminal import print_json, print_result, show_progress, start_log
 from shipway.deploy.project import load_project
+from shipway.errors import UsageError
 from shipway.export.model import export_model
 from shipway.export.options import ExportOptions
 from shipway.export.portable import PortableModel
@@ -66,6 +67,11 @@ def export(
         opset=opset, legacy=legacy, fold=fold, outputs=output_name, bounds=read_bounds(bound)
     )
     if source.endswith(".toml"):
+        if (flags, options) != (SourceFlags(), ExportOptions()):
+            raise UsageError(
+                f"{source} says what to export; flags cannot change it.",
+                hint=f"Edit {source}, or leave it out and give everything by flags.",
+            )
         project = load_project(Path(source))
         request, options = project.source, project.export
         name = project.name if name == "model" else name

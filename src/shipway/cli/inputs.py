@@ -62,6 +62,11 @@ def read_inputs(
     by_input: dict[str, list[Path]] = {}
     for item in items:
         name, path = _split(item, specs)
+        if name in by_input:
+            raise UsageError(
+                f"--input {item}: '{name or 'the input'}' is given twice.",
+                hint="Put several files of one input into a folder and name that.",
+            )
         by_input[name] = _files(path)
     counts = {len(files) for files in by_input.values()}
     if len(counts) > 1:
@@ -93,7 +98,9 @@ def _split(item: str, specs: Sequence[TensorSpec]) -> tuple[str, Path]:
         return name, Path(path)
     if equals and not Path(item).exists():
         raise UsageError(f"The model has no input '{name}'.", hint=f"Inputs: {', '.join(names)}.")
-    return (names[0] if len(names) == 1 else ""), Path(item)
+    path_only = Path(item)
+    by_stem = path_only.stem if path_only.stem in names else ""
+    return (names[0] if len(names) == 1 else by_stem), path_only
 
 
 def _files(path: Path) -> list[Path]:

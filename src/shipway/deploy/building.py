@@ -15,6 +15,7 @@ from shipway.export.model import export_model
 from shipway.files import write_json
 from shipway.proof.export import prove_export
 from shipway.source.loading import load_source
+from shipway.source.openings import files_read
 
 __all__ = ["compile_for", "export_source", "prove"]
 
@@ -24,11 +25,12 @@ def export_source(journey: Journey) -> None:
     project = journey.project
 
     def work(folder: Path) -> tuple[Path, ...]:
-        source = load_source(project.source)
+        with files_read() as opened:
+            source = load_source(project.source)
         export_model(
             source, folder, name=project.name, options=project.export, progress=journey.progress
         )
-        return source.files
+        return tuple(dict.fromkeys((*source.files, *opened)))
 
     journey.do(
         "export",
@@ -37,7 +39,7 @@ def export_source(journey: Journey) -> None:
             "options": project.export.to_json(),
             "name": project.name,
         },
-        commands.export_command(project, journey.path("export")),
+        [*commands.export_command(project, journey.path("export")), "--no-proof"],
         work,
     )
 
@@ -66,7 +68,7 @@ def prove(journey: Journey) -> None:
             "sets": section.input_sets,
             "seed": section.seed,
         },
-        commands.export_command(project, journey.path("export")),
+        commands.export_command(project, journey.path("export-and-proof")),
         work,
     )
 

@@ -59,5 +59,7 @@ def deploy_project(
         report = build_report(journey, command)
         json_path, html_path = write_report(report, output)
     failures = {str(target): error for target, error in journey.failures.items()}
+    if journey.bench_failure is not None:
+        failures["bench"] = journey.bench_failure
     stages = tuple(journey.stages.values())
     return Deployment(report, json_path, html_path, stages, failures)

@@ -13,7 +13,7 @@ from shipway.deploy.stages import RunFolder, StageResult
 from shipway.engines.base import EngineOptions, Session
 from shipway.engines.registry import find_engine
 from shipway.engines.target import GOLDEN, Target
-from shipway.environment import package_versions
+from shipway.environment import describe_machine, package_versions
 from shipway.errors import ShipwayError
 from shipway.export.model import load_portable
 from shipway.export.portable import PortableModel
@@ -34,6 +34,7 @@ class Journey:
         stages: Finished stages by name.
         artifacts: Compiled artifacts by target.
         failures: What stopped a target; its later stages were left out.
+        bench_failure: What stopped the benchmark.
     """
 
     project: Project
@@ -43,6 +44,7 @@ class Journey:
     stages: dict[str, StageResult] = field(default_factory=dict)
     artifacts: dict[Target, Artifact] = field(default_factory=dict)
     failures: dict[Target, ShipwayError] = field(default_factory=dict)
+    bench_failure: ShipwayError | None = None
 
     def path(self, name: str) -> Path:
         """Return the folder of a stage."""
@@ -80,5 +82,8 @@ class Journey:
         """Run or reuse one stage."""
         self.progress.start(name)
         keyed = {"versions": package_versions(), **inputs}
+        if name not in {"export", "proof"}:
+            # What was compiled or measured on another machine says nothing about this one.
+            keyed["machine"] = describe_machine()
         self.stages[name] = self.folder.run(name, inputs=keyed, command=command, work=work)
         return self.stages[name]

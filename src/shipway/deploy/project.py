@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -71,7 +72,11 @@ class Limits:
     max_p50_ms: float | None = None
 
     def __post_init__(self) -> None:
-        """Refuse a rate that is a percentage."""
+        """Refuse a rate that is a percentage, and what is no limit at all."""
+        limits = (self.max_top1_drop, self.max_flips, self.max_relative_l2, self.max_p50_ms)
+        for limit in limits:
+            if limit is not None and not 0 <= limit < math.inf:
+                raise UsageError(f"A limit must be a number of 0 or more, not {limit:g}.")
         if self.min_top1 is not None and not 0 <= self.min_top1 <= 1:
             raise UsageError(
                 f"min_top1 is a rate from 0 to 1, not {self.min_top1:g}.",
@@ -94,7 +99,11 @@ class Project:
     limits: Limits = field(default_factory=Limits)
 
     def __post_init__(self) -> None:
-        """Refuse a limit on what is not measured: it would pass unseen."""
+        """Refuse what makes no sense, and a limit on what is not measured: it would pass unseen."""
+        if self.threads < 0:
+            raise UsageError(f"threads must be 0 or more, not {self.threads}.")
+        if self.data is not None and (self.data.batch < 1 or self.data.max_bad < 0):
+            raise UsageError("The batch must be 1 or more, and max_bad 0 or more.")
         limits = self.limits
         accuracy = {
             "min_top1": limits.min_top1,

@@ -17,7 +17,7 @@ from shipway.deploy.project import DataSection, Project
 from shipway.deploy.stages import RunFolder
 from shipway.engines.registry import find_engine
 from shipway.engines.target import GOLDEN, Target
-from shipway.errors import EngineError, EngineMissing, TensorError
+from shipway.errors import EngineMissing, OutputError, ShipwayError
 from shipway.evaluate.dataset import Dataset, load_dataset
 from shipway.evaluate.preprocess import parse_preprocess
 from shipway.progress import SILENT, Progress
@@ -59,7 +59,13 @@ def travel(project: Project, folder: RunFolder, progress: Progress = SILENT) -> 
         if dataset is not None and data is not None:
             _guarded(journey, target, lambda j, t: evaluate_target(j, t, dataset, data))
     well = [target for target in project.targets if target not in journey.failures]
-    bench_targets(journey, [journey.golden, *well])
+    try:
+        bench_targets(journey, [journey.golden, *well])
+    except OutputError:
+        raise
+    except ShipwayError as error:
+        _LOG.error("bench failed: %s", error)
+        journey.bench_failure = error
     return journey
 
 
@@ -83,6 +89,8 @@ def _guarded(journey: Journey, target: Target, step: Callable[[Journey, Target],
         return
     try:
         step(journey, target)
-    except (EngineError, TensorError) as error:
+    except OutputError:
+        raise
+    except ShipwayError as error:
         _LOG.error("%s failed: %s", target, error)
         journey.failures[target] = error

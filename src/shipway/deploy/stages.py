@@ -77,7 +77,9 @@ class RunFolder:
         """
         make_folder(self.path / _RECORDS)
         lock = self.path / _RECORDS / "lock"
-        with output_errors(lock), lock.open("w", encoding="utf-8") as stream:
+        with contextlib.ExitStack() as stack:
+            with output_errors(lock):
+                stream = stack.enter_context(lock.open("w", encoding="utf-8"))
             try:
                 fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
@@ -118,11 +120,11 @@ class RunFolder:
         """
         key = hashlib.sha256(_canonical({"schema": _SCHEMA, "stage": name, **inputs})).hexdigest()
         line = shlex.join(command)
-        if (found := self._find(name, key)) is not None:
+        if (found := self._find(name, key, line)) is not None:
             _LOG.info("%s: unchanged, reused", name)
             return found
         _LOG.debug("%s: %s", name, line)
-        self._record_path(name).unlink(missing_ok=True)
+        self._claim(name)
         start = time.perf_counter()
         try:
             with atomic_folder(self.path / name) as folder:
@@ -146,6 +148,22 @@ class RunFolder:
         _LOG.info("%s: done in %.1f s", name, seconds)
         return self._result(name, record, reused=False)
 
+    def _claim(self, name: str) -> None:
+        """Mark the stage as begun, so that its folder may be replaced, now or after a kill.
+
+        Raises:
+            OutputError: The folder is there and no stage made it.
+        """
+        if (self.path / name).exists() and not self._record_path(name).exists():
+            raise OutputError(
+                f"{self.path / name} is not Shipway's: the stage {name} would replace it.",
+                hint="Give another folder with --output.",
+            )
+        write_json(self._record_path(name), {"schema_version": _SCHEMA, "begun": True})
+        for report in ("report.json", "report.html"):
+            # What it says is no longer so.
+            (self.path / report).unlink(missing_ok=True)
+
     def _record_path(self, name: str) -> Path:
         return self.path / _RECORDS / f"{name}.json"
 
@@ -161,7 +179,7 @@ class RunFolder:
             command=record["command"],
         )
 
-    def _find(self, name: str, key: str) -> StageResult | None:
+    def _find(self, name: str, key: str, command: str) -> StageResult | None:
         try:
             record = read_json(self._record_path(name))
             same = record["schema_version"] == _SCHEMA and record["key"] == key
@@ -169,7 +187,7 @@ class RunFolder:
                 file_sha256(Path(path)) == digest for path, digest in record["depends"].items()
             )
             if unchanged and _hashes(self.path / name) == record["files"]:
-                return self._result(name, record, reused=True)
+                return self._result(name, {**record, "command": command}, reused=True)
         except (ModelError, KeyError, TypeError, AttributeError):
             # An unreadable record is no record: the stage runs again and writes a new one.
             return None

@@ -37,7 +37,7 @@ def build_report(journey: Journey, command: list[str]) -> Report:
         created=max(stage.finished for stage in journey.stages.values()),
         model=_describe_model(journey),
         proof=proof,
-        checks=tuple(_checks(journey.project.limits, proof, sections)),
+        checks=(*_checks(journey.project.limits, proof, sections), *_bench_check(journey)),
         engines=tuple(sections),
         notes=tuple(_notes(journey, sections)),
         environment=describe_environment(),
@@ -125,6 +125,11 @@ def _checks(
         yield from _accuracy_checks(limits, golden, section)
     for section in sections[1:]:
         yield from _speed_checks(limits, section)
+
+
+def _bench_check(journey: Journey) -> Iterator[Check]:
+    if journey.bench_failure is not None:
+        yield Check("benchmark: runs", passed=False, detail=str(journey.bench_failure))
 
 
 def _proof_detail(proof: dict[str, Any]) -> str:

@@ -148,3 +148,22 @@ def test_records_are_plain_json(tmp_path: Path) -> None:
     record = json.loads((tmp_path / ".stages" / "stage.json").read_text())
     assert record["files"].keys() == {"out.txt"}
     assert record["command"] == "shipway x"
+
+
+def test_a_folder_that_no_stage_made_is_not_replaced(tmp_path: Path) -> None:
+    (tmp_path / "stage").mkdir()
+    (tmp_path / "stage" / "mine.txt").write_text("precious")
+    with pytest.raises(OutputError, match="is not Shipway's"):
+        do(RunFolder(tmp_path), Counter())
+    assert (tmp_path / "stage" / "mine.txt").read_text() == "precious"
+
+
+def test_a_stage_that_runs_takes_the_old_report_away(tmp_path: Path) -> None:
+    """A report beside stages it was not made from would say PASS of a model that fails."""
+    run = RunFolder(tmp_path)
+    do(run, Counter(), seed=0)
+    (tmp_path / "report.json").write_text("{}")
+    do(run, Counter(), seed=0)
+    assert (tmp_path / "report.json").exists()
+    do(run, Counter(), seed=1)
+    assert not (tmp_path / "report.json").exists()
