@@ -201,7 +201,9 @@ def test_what_does_not_fit_the_model_shows_before_a_compiler_runs(shipway, proje
     assert not (project / "runs" / "net" / "engine-onnxruntime-f32").exists()
 
 
+@pytest.mark.slow
 def test_interrupting_says_how_to_go_on(project: Path) -> None:
+    """Slow, because it is no promise for every instant: a library may swallow a KeyboardInterrupt."""
     command = [sys.executable, "-m", "shipway", "deploy", "ship.toml"]
     process = subprocess.Popen(command, cwd=project, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 60
