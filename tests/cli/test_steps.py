@@ -196,3 +196,12 @@ def test_a_missed_limit_is_said(shipway, model: Path, project: Path) -> None:
     slow = shipway("bench", model, "--seconds", "0", "--calls", "5", "--max-p50-ms", "0.000001")
     assert slow.returncode == 1
     assert "missed: onnxruntime has a median" in slow.stderr
+
+
+def test_a_size_beside_input_files_is_refused_instead_of_ignored(
+    shipway, model: Path, tmp_path: Path
+) -> None:
+    np.save(tmp_path / "x.npy", np.zeros((1, 3, 16, 16), np.float32))
+    done = shipway("run", model, "--input", tmp_path / "x.npy", "--dim", "batch=8")
+    assert done.returncode == 2
+    assert "--dim sizes random inputs" in done.stderr

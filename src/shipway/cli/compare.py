@@ -166,7 +166,7 @@ def _feeds(
         return []
     specs = opened.session.inputs
     if inputs.input:
-        return [one.feeds for one in read_inputs(inputs.input, specs, data.preprocess)]
+        return [one.feeds for one in read_inputs(inputs, specs, data.preprocess)]
     sizes = read_sizes(inputs.dim, specs)
     feeds: list[Tensors] = [
         random_feeds(specs, seed=inputs.seed + index, sizes=sizes) for index in range(counts[0])

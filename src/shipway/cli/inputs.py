@@ -50,17 +50,20 @@ class InputSet:
     feeds: Tensors
 
 
-def read_inputs(
-    items: Sequence[str], specs: Sequence[TensorSpec], preprocess: str
-) -> list[InputSet]:
+def read_inputs(flags: InputFlags, specs: Sequence[TensorSpec], preprocess: str) -> list[InputSet]:
     """Read the files that `--input` names into input sets, one a file of the longest folder.
 
     Raises:
         UsageError: A file is not given in a way that says which input it is.
         TensorError: A file does not read, or folders have different numbers of files.
     """
+    if flags.dim:
+        raise UsageError(
+            "--dim sizes random inputs; the files of --input have their own sizes.",
+            hint="Leave one of the two out.",
+        )
     by_input: dict[str, list[Path]] = {}
-    for item in items:
+    for item in flags.input:
         name, path = _split(item, specs)
         if name in by_input:
             raise UsageError(

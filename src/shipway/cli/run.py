@@ -75,7 +75,7 @@ def run(
     ):
         specs = opened.session.inputs
         sets = (
-            read_inputs(inputs.input, specs, preprocess)
+            read_inputs(inputs, specs, preprocess)
             if inputs.input
             else [
                 InputSet(
