@@ -33,7 +33,9 @@ if TYPE_CHECKING:
     from shipway.export.name_map import NameMap, read_name_map
     from shipway.export.options import ExportOptions
     from shipway.export.portable import PortableModel
+    from shipway.ops.definition import CustomOp, Sample, custom_op
     from shipway.proof.export import prove_export
+    from shipway.proof.operator import prove_operator
     from shipway.proof.results import Proof
     from shipway.report.data import Report
     from shipway.report.write import read_report, write_report
@@ -65,7 +67,9 @@ _HOMES = {
     "export.name_map": ("NameMap", "read_name_map"),
     "export.options": ("ExportOptions",),
     "export.portable": ("PortableModel",),
+    "ops.definition": ("CustomOp", "Sample", "custom_op"),
     "proof.export": ("prove_export",),
+    "proof.operator": ("prove_operator",),
     "proof.results": ("Proof",),
     "report.data": ("Report",),
     "report.write": ("read_report", "write_report"),
@@ -80,6 +84,7 @@ __all__ = [
     "BenchOptions",
     "BenchResult",
     "Comparison",
+    "CustomOp",
     "Dataset",
     "Deployment",
     "Engine",
@@ -96,6 +101,7 @@ __all__ = [
     "Project",
     "Proof",
     "Report",
+    "Sample",
     "Session",
     "ShipwayError",
     "SourceRequest",
@@ -106,6 +112,7 @@ __all__ = [
     "compare_sessions",
     "compare_sets",
     "compile_target",
+    "custom_op",
     "deploy_project",
     "engine_names",
     "evaluate_session",
@@ -124,6 +131,7 @@ __all__ = [
     "parse_spec",
     "parse_target",
     "prove_export",
+    "prove_operator",
     "random_feeds",
     "read_name_map",
     "read_report",

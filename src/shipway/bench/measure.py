@@ -46,6 +46,8 @@ class BenchOptions:
         warmup_seconds: Shortest time before measuring. Warm-up goes on until three windows agree
             within 10 %, for ten times as long at most.
         seed: Decides how the input sets differ.
+        vary_inputs: Whether the input sets differ in where their values are. False where inputs
+            depend on each other (sizes and offsets of one operator).
     """
 
     batches: tuple[int, ...] = (1,)
@@ -54,6 +56,7 @@ class BenchOptions:
     warmup_calls: int = 10
     warmup_seconds: float = 1.0
     seed: int = 0
+    vary_inputs: bool = True
 
     def __post_init__(self) -> None:
         """Refuse what cannot be measured.
@@ -113,7 +116,7 @@ def bench_sessions(
         raise UsageError("There is no engine to measure.", hint="Name one with --engine.")
     results = []
     for batch in options.batches:
-        feeds = _input_sets(feeds_for_batch(batch), options.seed)
+        feeds = _input_sets(feeds_for_batch(batch), options)
         runners = [_Runner(name, session, feeds, clock) for name, session in sessions.items()]
         load_before = load_average()
         _warm_up(runners, options, progress, batch)
@@ -123,10 +126,13 @@ def bench_sessions(
     return results
 
 
-def _input_sets(feeds: Tensors, seed: int) -> list[dict[str, Any]]:
-    generator = np.random.default_rng(seed)
+def _input_sets(feeds: Tensors, options: BenchOptions) -> list[dict[str, Any]]:
+    generator = np.random.default_rng(options.seed)
+    arrays = {name: np.asarray(value) for name, value in feeds.items()}
+    if not options.vary_inputs:
+        return [{name: value.copy() for name, value in arrays.items()} for _ in range(_INPUT_SETS)]
     return [
-        {name: _rolled(np.asarray(value), generator) for name, value in feeds.items()}
+        {name: _rolled(value, generator) for name, value in arrays.items()}
         for _ in range(_INPUT_SETS)
     ]
 

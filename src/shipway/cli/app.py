@@ -7,12 +7,13 @@ import json
 import os
 import sys
 import traceback
+from pathlib import Path
 from typing import Any
 
 from cyclopts import App, CycloptsError
 
 from shipway.environment import package_version
-from shipway.errors import ShipwayError
+from shipway.errors import ShipwayError, UsageError
 
 __all__ = ["app", "main"]
 
@@ -21,6 +22,8 @@ USAGE, BUG, INTERRUPTED = 2, 70, 130
 app = App(
     name="shipway",
     help="""From a PyTorch model to a deployed engine that is proved right and measured fast.
+
+Every command takes `--ops FILE.py`, again for each file: it defines operators the model calls.
 
 Exit codes: 0 pass, 1 limit missed, 2 usage, 3 engine missing, 4 bad model or tensor, 5 engine failed, 70 bug, 130 interrupted.
 
@@ -47,11 +50,14 @@ COMMANDS = (
     "evaluate",
     "bench",
     "report",
+    "op",
     "doctor",
 )
 for _name in COMMANDS:
     # Named as text: a command imports only what it needs itself.
     app.command(f"shipway.cli.{_name}:{_name}", name=_name)
+_OPS = "--ops"
+_RUNS_MODELS = frozenset(COMMANDS) - {"report", "doctor"}
 
 
 def main() -> None:
@@ -74,7 +80,7 @@ def _run(arguments: list[str]) -> int:
         for name in COMMANDS:
             app[name]  # imports it, so that the list shows what each command does
     try:
-        result = app(arguments)
+        result = _dispatch(arguments)
     except CycloptsError as error:
         message = str(error).replace("parameter --", "--")
         return _complain(message, _usage_hint(arguments), USAGE, arguments)
@@ -92,6 +98,41 @@ def _run(arguments: list[str]) -> int:
         )
         return BUG
     return result if isinstance(result, int) else 0
+
+
+def _dispatch(arguments: list[str]) -> Any:
+    """Load the user's operators, then run the command; in a child where their kernels run too."""
+    rest, files = _take_operator_files(arguments)
+    if not files and not _RUNS_MODELS.intersection(rest[:1]):
+        return app(rest)
+    from shipway.cli.supervise import SupervisionNeeded, guard_kernels, run_supervised
+
+    guard_kernels()
+    try:
+        if files:
+            from shipway.source.operators import load_operator_files
+
+            load_operator_files(files)
+        return app(rest)
+    except SupervisionNeeded:
+        return run_supervised(arguments)
+
+
+def _take_operator_files(arguments: list[str]) -> tuple[list[str], list[Path]]:
+    """Take `--ops FILE` out of the arguments: every command has it."""
+    rest: list[str] = []
+    files: list[Path] = []
+    words = iter(arguments)
+    for word in words:
+        flag, equals, value = word.partition("=")
+        if flag != _OPS:
+            rest.append(word)
+            continue
+        value = value if equals else next(words, "")
+        if not value:
+            raise UsageError(f"{_OPS} needs a file.", hint=f"E.g. shipway op list {_OPS} my_ops.py")
+        files.append(Path(value))
+    return rest, files
 
 
 def _usage_hint(arguments: list[str]) -> str:

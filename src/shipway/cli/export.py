@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 from shipway.cli.flags import Flag, Many, SourceFlags, read_bounds
 from shipway.cli.terminal import print_json, print_result, show_progress, start_log
@@ -18,6 +19,8 @@ from shipway.source.loading import SourceRequest, load_source
 
 __all__ = ["export"]
 
+CustomOpsForm = Literal["auto", "node", "function", "inline"]
+
 
 def export(
     source: str,
@@ -30,6 +33,8 @@ def export(
     fold: bool = True,
     output_name: Many = (),
     bound: Many = (),
+    custom_ops: CustomOpsForm = "auto",
+    custom_ops_domain: str | None = None,
     proof: bool = True,
     sets: int = 3,
     seed: int = 0,
@@ -56,6 +61,9 @@ def export(
         fold: Fold Conv+BN and constants.
         output_name: Name of an output, in order. Again for each output.
         bound: Limits of a dynamic dimension, e.g. batch=1..64. Again for each.
+        custom_ops: Custom operators as bare node, node with a body (function), standard operators
+            (inline); auto inlines those that no engine can have a kernel for.
+        custom_ops_domain: Domain whose names the custom operators get, e.g. npu, or ai.onnx.
         proof: Prove the export.
         sets: Random input sets of the proof.
         seed: Seed of the proof's inputs.
@@ -64,7 +72,13 @@ def export(
     start_log(quiet=json)
     request = flags.request(source)
     options = ExportOptions(
-        opset=opset, legacy=legacy, fold=fold, outputs=output_name, bounds=read_bounds(bound)
+        opset=opset,
+        legacy=legacy,
+        fold=fold,
+        outputs=output_name,
+        bounds=read_bounds(bound),
+        custom_ops=custom_ops,
+        custom_ops_domain="" if custom_ops_domain == "ai.onnx" else custom_ops_domain,
     )
     if source.endswith(".toml"):
         if (flags, options) != (SourceFlags(), ExportOptions()):

@@ -18,6 +18,7 @@ from shipway.evaluate.dataset import Dataset, load_dataset
 from shipway.evaluate.preprocess import parse_preprocess
 from shipway.source.arguments import parse_arguments
 from shipway.source.loading import SourceRequest
+from shipway.source.operators import operator_files
 from shipway.tensors import TensorSpec, parse_spec
 
 __all__ = [
@@ -67,6 +68,7 @@ class SourceFlags:
             weights=self.weights,
             inputs=tuple(parse_spec(text) for text in self.input),
             allow_pickle=self.allow_pickle,
+            ops=operator_files(),
         )
 
 

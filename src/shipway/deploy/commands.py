@@ -41,6 +41,8 @@ def source_flags(project: Project) -> list[str]:
         flags += ["--weights", here(source.weights)]
     for spec in source.inputs:
         flags += ["--input", str(spec)]
+    for path in source.ops:
+        flags += ["--ops", here(path)]
     if source.allow_pickle:
         flags.append("--allow-pickle")
     return flags
@@ -58,6 +60,10 @@ def export_command(project: Project, folder: Path) -> list[str]:
         command += ["--output-name", name]
     for name, (low, high) in options.bounds.items():
         command += ["--bound", f"{name}={low}..{high}"]
+    if options.custom_ops != "auto":
+        command += ["--custom-ops", options.custom_ops]
+    if options.custom_ops_domain is not None:
+        command += ["--custom-ops-domain", options.custom_ops_domain or "ai.onnx"]
     command += ["--seed", str(project.compare.seed), "--sets", str(project.compare.input_sets)]
     return [*command, "--name", project.name, "--output", here(folder)]
 

@@ -15,6 +15,7 @@ from shipway.engines.target import GOLDEN, Target, parse_target
 from shipway.errors import UsageError
 from shipway.export.options import ExportOptions
 from shipway.source.loading import SourceRequest
+from shipway.source.operators import operator_files
 from shipway.tensors import parse_spec
 
 __all__ = [
@@ -209,6 +210,7 @@ def _read_source(table: _Table, folder: Path) -> SourceRequest:
         weights=folder / weights if weights else None,
         inputs=tuple(table.checked(parse_spec, text) for text in table.texts("inputs", [])),
         allow_pickle=table.boolean("allow_pickle", default=False),
+        ops=(*(folder / path for path in table.texts("ops", [])), *operator_files()),
     )
 
 
@@ -226,6 +228,8 @@ def _read_export(table: _Table) -> ExportOptions:
         fold=table.boolean("fold", default=default.fold),
         outputs=tuple(table.texts("outputs", [])),
         bounds=bounds,
+        custom_ops=table.text("custom_ops", default.custom_ops),
+        custom_ops_domain=table.text("custom_ops_domain", "") or None,
     )
     table.finish()
     return options

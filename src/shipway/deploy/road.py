@@ -21,6 +21,7 @@ from shipway.errors import EngineMissing, OutputError, ShipwayError
 from shipway.evaluate.dataset import Dataset, load_dataset
 from shipway.evaluate.preprocess import parse_preprocess
 from shipway.progress import SILENT, Progress
+from shipway.source.operators import load_operator_files
 
 __all__ = ["travel"]
 
@@ -38,6 +39,7 @@ def travel(project: Project, folder: RunFolder, progress: Progress = SILENT) -> 
         EngineMissing: An engine of the project is not installed.
         ShipwayError: The export, golden or the data set failed. The hint repeats the stage alone.
     """
+    load_operator_files(project.source.ops)
     dataset = _load_data(project.data)
     _probe_all((GOLDEN, *project.targets))
     journey = Journey(project, folder, progress)

@@ -104,7 +104,7 @@ def _explain_operator(path: Path, reason: str) -> None:
     if match is not None:
         raise EngineError(
             f"No kernel for custom operator {match.group(1)}::{match.group(2)}, which {path} calls.",
-            hint="Import the module that registers it with torch.library first.",
+            hint="Give the file that defines it with --ops FILE.py.",
         )
 
 

@@ -19,7 +19,6 @@ __all__ = [
     "Operator",
     "bfloat16_findings",
     "copy_onnx",
-    "custom_operator",
     "external_files",
     "operators",
     "read_onnx",
@@ -168,18 +167,6 @@ def operators(proto: ModelProto) -> dict[Operator, str]:
 
 def _key(domain: str, name: str) -> Operator:
     return ("" if domain == "ai.onnx" else domain), name
-
-
-def custom_operator(operator: Operator, node: str, runtime: str) -> Finding:
-    """Return the finding that `runtime` does not know an operator."""
-    domain, name = operator
-    what = f"custom operator {domain}::{name}" if domain else f"operator {name}"
-    return Finding(
-        "error",
-        f"No kernel for {what} in {runtime}.",
-        where=node,
-        hint="Export the model with this operator written in standard ones.",
-    )
 
 
 def bfloat16_findings(model: PortableModel, runtime: str) -> list[Finding]:

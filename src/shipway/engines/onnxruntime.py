@@ -6,8 +6,10 @@ precision needs another model, not another option.
 
 from __future__ import annotations
 
+import functools
 import re
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,12 +25,18 @@ from shipway.engines.base import (
     Finding,
 )
 from shipway.engines.onnxfile import (
+    Operator,
     bfloat16_findings,
     copy_onnx,
-    custom_operator,
-    operators,
     read_onnx,
     require_onnx,
+)
+from shipway.engines.operators import (
+    describe_operators,
+    effective_operators,
+    lower_operators,
+    operators_in,
+    unknown_findings,
 )
 from shipway.engines.requests import (
     engine_errors,
@@ -40,6 +48,7 @@ from shipway.engines.staging import Maker, placed, staged
 from shipway.environment import package_version
 from shipway.errors import EngineError, EngineMissing, ShipwayError
 from shipway.export.portable import PortableModel
+from shipway.ops.kernel_library import KernelLibrary, libraries_of, library_of
 from shipway.tensors import Tensors
 
 if TYPE_CHECKING:
@@ -57,6 +66,7 @@ _PROVIDER_SUFFIX = "ExecutionProvider"
 _SILENT_LOG = 4  # ORT_LOGGING_LEVEL_FATAL: what matters is raised as well
 _CONFIG_WORDS = frozenset({"ep", "memory", "mlas", "optimization", "session"})
 _MAKER = Maker("onnxruntime", "onnx", ".onnx")
+_KERNEL = "native kernel"
 _NOISE = re.compile(
     r"\[ONNXRuntimeError\] : \d+ : \w+ : |Load model from .*? failed:|Fatal error: "
     r"|Non-zero status code returned while running |Status Message: |/\S+?\.(?:h|cc):\d+ .*?\) "
@@ -89,16 +99,27 @@ class OnnxRuntimeEngine:
             path = require_onnx(model, _TITLE)
             findings = _findings(model, read_onnx(path, model))
             if not any(finding.severity == "error" for finding in findings):
-                _open(path, options)
+                with tempfile.TemporaryDirectory(prefix="shipway-") as scratch:
+                    lowered = require_onnx(self.lower(model, Path(scratch)), _TITLE)
+                    _open(lowered, options, _libraries(read_onnx(lowered)))
         except EngineMissing:
             raise
         except ShipwayError as error:
             return [Finding("error", str(error), where=str(model.onnx or ""), hint=error.hint)]
         return findings
 
-    def lower(self, model: PortableModel, folder: Path) -> PortableModel:  # noqa: ARG002 -- takes it as it is
-        """Return the model: ONNX Runtime inlines functions and converts layouts by itself."""
-        return model
+    def lower(self, model: PortableModel, folder: Path) -> PortableModel:
+        """Replace custom operators without a native kernel by their portable bodies.
+
+        Functions and layouts are left alone: ONNX Runtime inlines and converts by itself.
+
+        Raises:
+            EngineError: An operator has neither a kernel nor a body.
+            ModelError: The file is absent, truncated or not ONNX.
+            OutputError: `folder` cannot be written to.
+        """
+        path = require_onnx(model, _TITLE)
+        return lower_operators(model, path, folder, lambda op: library_of(op) is not None)
 
     def compile(self, model: PortableModel, options: EngineOptions, folder: Path) -> Artifact:
         """Copy the model into `folder` once a session on it has started.
@@ -113,9 +134,14 @@ class OnnxRuntimeEngine:
         path = require_onnx(model, _TITLE)
         proto = read_onnx(path, model)
         raise_errors(_TITLE, _findings(model, proto))
-        _open(path, options)
+        libraries = _libraries(proto)
+        _open(path, options, libraries)
         target = _MAKER.target(path, folder)
-        facts = {"float_types": _float_types(proto)}
+        facts = {
+            "float_types": _float_types(proto),
+            "custom_ops": describe_operators(proto, operators_in(proto).values(), _KERNEL),
+            "kernel_libraries": [library.path.name for library in libraries],
+        }
         with staged(target) as scratch:
             copy = scratch / target.name
             companions = copy_onnx(path, proto, copy)
@@ -132,7 +158,10 @@ class OnnxRuntimeEngine:
         """
         _runtime()
         _MAKER.open(artifact)
-        return OnnxRuntimeSession(artifact, _open(artifact.path, options), options)
+        proto = read_onnx(artifact.path)
+        raise_errors(_TITLE, unknown_findings(proto, _title(), _is_known))
+        session = _open(artifact.path, options, _libraries(proto))
+        return OnnxRuntimeSession(artifact, session, options)
 
 
 class OnnxRuntimeSession(BaseSession):
@@ -168,16 +197,25 @@ def _runtime() -> ModuleType:
 
 
 def _findings(model: PortableModel, proto: ModelProto) -> list[Finding]:
-    runtime = f"{_TITLE} {_runtime().__version__}"
-    known = _known_operators()
-    unknown = [
-        custom_operator(operator, node, runtime)
-        for operator, node in operators(proto).items()
-        if known and operator not in known
-    ]
+    unknown = unknown_findings(proto, _title(), _is_known)
     return [*unknown, *bfloat16_findings(model, _TITLE)]
 
 
+def _title() -> str:
+    return f"{_TITLE} {_runtime().__version__}"
+
+
+def _libraries(proto: ModelProto) -> tuple[KernelLibrary, ...]:
+    """Return the libraries with the kernels of a model's custom operators."""
+    return libraries_of(operators_in(proto).values())
+
+
+def _is_known(operator: Operator) -> bool:
+    known = _known_operators()
+    return not known or operator in known
+
+
+@functools.cache
 def _known_operators() -> set[tuple[str, str]]:
     """Every operator with a schema; empty where this build of ONNX Runtime does not tell."""
     from onnxruntime.capi import onnxruntime_pybind11_state as state
@@ -195,7 +233,9 @@ def _float_types(proto: ModelProto) -> list[str]:
     return sorted(names[kind] for kind in types & set(names) - {TensorProto.UNDEFINED})
 
 
-def _open(path: Path, options: EngineOptions) -> InferenceSession:
+def _open(
+    path: Path, options: EngineOptions, libraries: Sequence[KernelLibrary]
+) -> InferenceSession:
     require_precision(
         _TITLE,
         options,
@@ -204,6 +244,8 @@ def _open(path: Path, options: EngineOptions) -> InferenceSession:
     )
     provider = _provider(options.device)
     settings = _settings(options, provider)
+    for library in libraries:
+        settings.register_custom_ops_library(str(library.path))
     with engine_errors(f"{_TITLE} cannot load {path}", _NOISE):
         try:
             session = _runtime().InferenceSession(str(path), settings, providers=[provider])
@@ -285,5 +327,6 @@ def _effective(
         "precision": "+".join(artifact.made.get("float_types", [])) or "f32",
         "threads": str(settings.intra_op_num_threads),
         "optimization": "off" if off else "all",
+        **effective_operators(artifact),
         **options.extra,
     }

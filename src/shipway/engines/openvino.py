@@ -30,6 +30,11 @@ from shipway.engines.base import (
     Finding,
 )
 from shipway.engines.onnxfile import bfloat16_findings, copy_onnx, read_onnx, require_onnx
+from shipway.engines.operators import (
+    describe_operators,
+    effective_operators,
+    lower_operators,
+)
 from shipway.engines.requests import (
     engine_errors,
     raise_errors,
@@ -97,12 +102,17 @@ class OpenVinoEngine:
         return findings
 
     def lower(self, model: PortableModel, folder: Path) -> PortableModel:
-        """Inline local functions, which OpenVINO's ONNX frontend does not expand.
+        """Replace custom operators by their portable bodies, and inline local functions.
+
+        OpenVINO's ONNX frontend does not expand functions.
 
         Raises:
+            EngineError: A custom operator has no body.
             ModelError: The file is absent, truncated or not ONNX.
             OutputError: `folder` cannot be written to.
         """
+        path = require_onnx(model, _TITLE)
+        model = lower_operators(model, path, folder, has_kernel=lambda _: False)
         path = require_onnx(model, _TITLE)
         proto = read_onnx(path, model)
         if not proto.functions:
@@ -135,12 +145,14 @@ class OpenVinoEngine:
         raise_errors(_TITLE, _findings(model))
         target = _MAKER.target(path, folder)
         with tempfile.TemporaryDirectory(prefix="shipway-") as lowered, staged(target) as scratch:
-            converted = _convert(require_onnx(self.lower(model, Path(lowered)), _TITLE))
+            inlined = require_onnx(self.lower(model, Path(lowered)), _TITLE)
+            converted = _convert(inlined)
             xml = scratch / target.name
             with engine_errors(f"{_TITLE} cannot write {target}", _NOISE):
                 ov.save_model(converted, str(xml), compress_to_fp16=False)
             weights = (xml.with_suffix(".bin").name,)
-            artifact = _MAKER.save(path, model, options, xml, companions=weights)
+            facts = {"custom_ops": describe_operators(read_onnx(inlined), (), "")}
+            artifact = _MAKER.save(path, model, options, xml, companions=weights, facts=facts)
         return placed(artifact, target)
 
     def load(self, artifact: Artifact, options: EngineOptions) -> OpenVinoSession:
@@ -169,7 +181,8 @@ class OpenVinoSession(BaseSession):
         self, artifact: Artifact, core: Core, compiled: CompiledModel, options: EngineOptions
     ) -> None:
         """Find the ports of the inputs and outputs, and read back what OpenVINO has granted."""
-        super().__init__(artifact.inputs, artifact.outputs, _effective(compiled, options))
+        effective = {**_effective(compiled, options), **effective_operators(artifact)}
+        super().__init__(artifact.inputs, artifact.outputs, effective)
         # Core and model stay together: dropping a Core that loaded an extension crashes its models.
         self._core: Any = core
         self._compiled: Any = compiled

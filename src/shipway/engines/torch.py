@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
@@ -29,12 +30,17 @@ from shipway.engines.requests import refuse_extras, require_precision, thread_co
 from shipway.engines.staging import Maker, copy_file, placed, staged
 from shipway.errors import EngineError, EngineMissing, ShipwayError
 from shipway.export.portable import PortableModel
+from shipway.ops.adoption import is_operator
+from shipway.ops.registry import known_operator
+from shipway.ops.widening import call_reference
 from shipway.tensors import Tensors
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from torch.export import ExportedProgram
+
+    from shipway.ops.definition import CustomOp
 
 __all__ = ["TorchEngine"]
 
@@ -121,12 +127,16 @@ class TorchSession(BaseSession):
     ) -> None:
         """Flatten the call and note which tensors belong to the program."""
         self._threads = thread_count(options)
-        super().__init__(artifact.inputs, artifact.outputs, _effective(program, self._threads))
+        module = program.module()
+        effective = _effective(program, self._threads)
+        if called := _call_references(module):
+            effective["custom_ops"] = "; ".join(f"{name}: reference" for name in called)
+        super().__init__(artifact.inputs, artifact.outputs, effective)
         model = PortableModel(artifact.inputs, artifact.outputs, program=artifact.path)
         self._signature = read_signature(artifact.path, program, model)
         self._limits = read_limits(program, self._signature.placeholders)
         self._in_spec = program.call_spec.in_spec
-        self._module: Any = program.module()
+        self._module: Any = module
         constants = [value for value in program.constants.values() if hasattr(value, "dtype")]
         weights = [*self._module.parameters(), *self._module.buffers(), *constants]
         self._weights = memory_of(weights)
@@ -151,6 +161,36 @@ class TorchSession(BaseSession):
 
     def _release(self) -> None:
         self._module = None
+
+
+def _call_references(module: Any) -> tuple[str, ...]:
+    """Have a program call the references of its custom operators, and return their names.
+
+    Golden is what the kernels are judged against, so it must not run them.
+    """
+    import torch
+
+    called: dict[str, None] = {}
+    for part in module.modules():
+        if not isinstance(part, torch.fx.GraphModule):
+            continue
+        for node in part.graph.nodes:
+            op = known_operator(str(node.target.name())) if is_operator(node.target) else None
+            if op is not None and not op.foreign:
+                node.target = _reference(op)
+                called[op.name] = None
+        part.recompile()
+    return tuple(called)
+
+
+def _reference(op: CustomOp) -> Callable[..., Any]:
+    """Return the reference as a function with a name, which torch writes into the program's code."""
+
+    def reference(*args: Any, **kwargs: Any) -> Any:
+        return call_reference(op, *args, **kwargs)
+
+    reference.__name__ = f"reference_of_{op.namespace}_{op.short_name}"
+    return reference
 
 
 def _require_options(options: EngineOptions) -> None:

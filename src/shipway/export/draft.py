@@ -14,6 +14,7 @@ from shipway.export.fates import map_tensors, map_values
 from shipway.export.legacy import map_scopes, name_output_dims, trace_legacy, traced_specs
 from shipway.export.matching import describe_tensors, match_nodes
 from shipway.export.name_map import Route, TensorEntry, ValueEntry
+from shipway.export.operator_forms import write_operators
 from shipway.export.options import OLDEST_OPSET, ExportOptions
 from shipway.export.outputs import name_outputs
 from shipway.export.program import (
@@ -180,9 +181,7 @@ def _draft_program(
 ) -> Draft:
     symbols = symbol_names(program, specs)
     outputs = output_specs(program, names, symbols)
-    translation = translate_program(
-        program, opset=options.opset, fold=options.fold, symbols=symbols
-    )
+    translation = translate_program(program, options, symbols=symbols)
     model, sketch = translation.model, translation.sketch
     renamed = set_interface(model, [spec.name for spec in specs], names)
     feeds = [example.feeds[spec.name] for spec in specs]
@@ -197,6 +196,7 @@ def _draft_program(
     )
     values = map_values(model, sketch, tensors, matches.parents)
     facts = _example_facts(example, program_bounds(program, symbols))
+    facts["custom_ops"] = dict(translation.custom_ops)
     return Draft(model, program, specs, outputs, "torch.export", tensors, values, facts)
 
 
@@ -245,11 +245,11 @@ def _draft_legacy(
         module,
         binding,
         example,
-        opset=options.opset,
-        fold=options.fold,
+        options=options,
         outputs=names,
         folder=scratch,
     )
+    facts["custom_ops"] = dict(write_operators(model, options))
     set_interface(model, [spec.name for spec in binding.specs], names)
     known = set(dynamic_dims(binding.specs))
     if program is None:

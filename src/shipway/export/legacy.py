@@ -12,6 +12,9 @@ from shipway.errors import ExportError, OutputError
 from shipway.export.example import Example, to_numpy
 from shipway.export.legacy_attention import attention_below_14
 from shipway.export.name_map import TensorEntry, ValueEntry
+from shipway.export.operator_forms import inline_while_tracing
+from shipway.export.operator_translation import register_symbolics
+from shipway.export.options import ExportOptions
 from shipway.export.outputs import flat_outputs
 from shipway.export.refusals import explain_untranslated
 from shipway.export.signature import Binding
@@ -32,8 +35,7 @@ def trace_legacy(
     binding: Binding,
     example: Example,
     *,
-    opset: int,
-    fold: bool,
+    options: ExportOptions,
     outputs: Sequence[str],
     folder: Path,
 ) -> ir.Model:
@@ -43,8 +45,7 @@ def trace_legacy(
         module: In eval mode.
         binding: Its inputs.
         example: What it is traced with; every `if` and loop keeps the course it took there.
-        opset: 9 to 20.
-        fold: Fold Conv+BN and constants.
+        options: Opset 9 to 20, folding, custom operators.
         outputs: Names of the outputs.
         folder: For the files the exporter writes; the model refers to them until it is saved.
 
@@ -54,24 +55,26 @@ def trace_legacy(
     import onnx_ir as ir
     import torch
 
-    if opset > _NEWEST:
+    if options.opset > _NEWEST:
         raise ExportError(
-            f"The old tracer writes opsets up to {_NEWEST}; {opset} was asked for.",
+            f"The old tracer writes opsets up to {_NEWEST}; {options.opset} was asked for.",
             hint="Export without --legacy.",
         )
     path = folder / "legacy.onnx"
-    training = torch.onnx.TrainingMode.EVAL if fold else torch.onnx.TrainingMode.PRESERVE
+    modes = torch.onnx.TrainingMode
     names = [spec.name for spec in binding.specs]
     try:
-        with output_errors(path), _tracing(module, binding):
+        domains = register_symbolics(options.opset)
+        with output_errors(path), _tracing(module, binding), inline_while_tracing(options):
             torch.onnx.export(
                 module,
                 tuple(example.feeds[name] for name in names),
                 str(path),
                 dynamo=False,
-                opset_version=opset,
-                do_constant_folding=fold,
-                training=training,
+                opset_version=options.opset,
+                do_constant_folding=options.fold,
+                training=modes.EVAL if options.fold else modes.PRESERVE,
+                custom_opsets=domains,
                 input_names=names,
                 output_names=list(outputs),
                 dynamic_axes=_dynamic_axes(binding),

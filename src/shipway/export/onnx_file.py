@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from shipway.errors import ExportError, ModelError, TensorError
+from shipway.ops.onnx_schema import alias_schemas
 from shipway.tensors import ANY, Dim, TensorSpec, dtype_of
 
 if TYPE_CHECKING:
@@ -76,7 +77,8 @@ def find_flaw(path: Path) -> str:
     import onnx
 
     try:
-        onnx.checker.check_model(os.fspath(path))
+        with alias_schemas():
+            onnx.checker.check_model(os.fspath(path))
     except Exception as error:  # noqa: BLE001 -- its own error, protobuf's, or plain ValueError
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         return " ".join(lines)[:_LONGEST_FLAW].rstrip(".") or type(error).__name__

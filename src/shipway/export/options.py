@@ -8,12 +8,14 @@ from typing import Any
 
 from shipway.errors import UsageError
 
-__all__ = ["OLDEST_LEGACY_OPSET", "OLDEST_OPSET", "ExportOptions"]
+__all__ = ["CUSTOM_OPS", "OLDEST_LEGACY_OPSET", "OLDEST_OPSET", "ExportOptions"]
 
 OLDEST_OPSET = 18
 """The exporter of torch.export programs has translations from here on; below, it says it converts
 and delivers 18 all the same."""
 OLDEST_LEGACY_OPSET = 9
+CUSTOM_OPS = ("auto", "node", "function", "inline")
+"""Forms a custom operator may take in the ONNX file; see `ExportOptions.custom_ops`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +29,12 @@ class ExportOptions:
         outputs: Names of the outputs, in order; () derives them: the keys of a dict, the fields of
             a dataclass, "output" for a single tensor, "output_0", "output_1" for a tuple.
         bounds: Smallest and largest size of a dynamic dimension, by its name.
+        custom_ops: How custom operators are written. "node": a bare node of their own domain, for
+            engines that have a kernel. "function": the same, with its portable body as a local
+            function. "inline": standard operators only. "auto": nodes, but those that were defined
+            with torch.library alone, which no engine has a kernel for, are inlined.
+        custom_ops_domain: Domain in which to call them by the name they have there ("npu"; "" is
+            the default domain); None is their own.
 
     Raises:
         UsageError: A value makes no sense.
@@ -37,6 +45,8 @@ class ExportOptions:
     fold: bool = True
     outputs: tuple[str, ...] = ()
     bounds: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    custom_ops: str = "auto"
+    custom_ops_domain: str | None = None
 
     def __post_init__(self) -> None:
         """Refuse what no exporter could deliver."""
@@ -48,6 +58,16 @@ class ExportOptions:
         if "" in self.outputs or len(set(self.outputs)) != len(self.outputs):
             raise UsageError(
                 f"Output names must be different and not empty: {', '.join(self.outputs)}."
+            )
+        if self.custom_ops not in CUSTOM_OPS:
+            raise UsageError(
+                f"Custom operators cannot be written as '{self.custom_ops}'.",
+                hint=f"Write one of {', '.join(CUSTOM_OPS)}.",
+            )
+        if self.custom_ops_domain is not None and self.custom_ops == "inline":
+            raise UsageError(
+                "Operators that are inlined have no name in any domain.",
+                hint="Leave out --custom-ops-domain, or --custom-ops inline.",
             )
         for name, (low, high) in self.bounds.items():
             if not 1 <= low <= high:
@@ -64,4 +84,6 @@ class ExportOptions:
             "fold": self.fold,
             "outputs": list(self.outputs),
             "bounds": {name: list(limits) for name, limits in self.bounds.items()},
+            "custom_ops": self.custom_ops,
+            "custom_ops_domain": self.custom_ops_domain,
         }

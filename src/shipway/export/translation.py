@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING, Any
 from shipway.errors import ExportError
 from shipway.export.capture import patch_recurrences
 from shipway.export.locations import shorten_trace
+from shipway.export.operator_forms import write_operators
+from shipway.export.operator_translation import translation_table
+from shipway.export.options import ExportOptions
 from shipway.export.program import tensor_outputs, user_inputs
 from shipway.export.refusals import explain_untranslated, name_symbols
 from shipway.export.sketch import GraphSketch, all_values, sketch_graph
@@ -36,22 +39,23 @@ class Translation:
         decomposed: The program in the operators that have translations; its node names are the
             value names of the model before folding.
         sketch: The model before folding.
+        custom_ops: The form each custom operator has in the model.
     """
 
     model: ir.Model
     decomposed: Any
     sketch: GraphSketch
+    custom_ops: Mapping[str, str]
 
 
 def translate_program(
-    program: Any, *, opset: int, fold: bool, symbols: Mapping[str, str]
+    program: Any, options: ExportOptions, *, symbols: Mapping[str, str]
 ) -> Translation:
     """Translate a program to ONNX.
 
     Args:
         program: An ExportedProgram.
-        opset: Opset to deliver; the caller checks the file.
-        fold: Fold Conv+BN and constants.
+        options: Opset to deliver (the caller checks the file), folding, custom operators.
         symbols: The user's name for each symbol of the program.
 
     Raises:
@@ -61,24 +65,31 @@ def translate_program(
     from onnx_ir.passes.common import InlinePass
 
     before = _boundary(program)
+    table = translation_table(program)
     try:
         with patch_recurrences():
             onnx_program = torch.onnx.export(
-                program, dynamo=True, opset_version=opset, optimize=False, verbose=False
+                program,
+                dynamo=True,
+                opset_version=options.opset,
+                optimize=False,
+                verbose=False,
+                custom_translation_table=table,
             )
     except Exception as error:
         raise explain_untranslated(error) from error
     decomposed = onnx_program.exported_program
     _check_shapes(before, _boundary(decomposed), symbols)
     sketch = sketch_graph(onnx_program.model)
-    if fold:
+    if options.fold:
         onnx_program.optimize()
     elif onnx_program.model.functions:
         InlinePass()(onnx_program.model)  # not every engine takes model-local functions
     model = onnx_program.model
+    custom_ops = write_operators(model, options)
     _rename_symbols(model, symbols)
     _tidy_metadata(model)
-    return Translation(model, decomposed, sketch)
+    return Translation(model, decomposed, sketch, custom_ops)
 
 
 def _check_shapes(before: _Boundary, after: _Boundary, symbols: Mapping[str, str]) -> None:

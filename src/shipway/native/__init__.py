@@ -7,7 +7,7 @@ import functools
 import sysconfig
 from pathlib import Path
 
-__all__ = ["ISA_LEVELS", "isa_level", "load_native"]
+__all__ = ["ISA_LEVELS", "isa_level", "load_native", "native_path"]
 
 ISA_LEVELS = ("portable", "avx2", "avx512")
 _LIBRARY = "libshipway_native.so"
@@ -16,12 +16,16 @@ _LIBRARY = "libshipway_native.so"
 @functools.cache
 def load_native() -> ctypes.CDLL | None:
     """Return the native library, or None where Shipway was installed without a compiler."""
+    path = native_path()
+    return None if path is None else ctypes.CDLL(str(path))
+
+
+@functools.cache
+def native_path() -> Path | None:
+    """Return the file of the native library, or None where Shipway was installed without a compiler."""
     # An editable install keeps Python files in src/ and puts built files into site-packages.
     folders = [Path(__file__).parent, Path(sysconfig.get_path("platlib")) / "shipway" / "native"]
-    for folder in folders:
-        if (folder / _LIBRARY).is_file():
-            return ctypes.CDLL(str(folder / _LIBRARY))
-    return None
+    return next((folder / _LIBRARY for folder in folders if (folder / _LIBRARY).is_file()), None)
 
 
 def isa_level() -> str | None:

@@ -106,7 +106,8 @@ def _golden(model: PortableModel, module: Any) -> Iterator[Runner]:
 def _session(model: PortableModel, engine_name: str) -> Iterator[Runner]:
     engine = find_engine(engine_name)
     with tempfile.TemporaryDirectory(prefix="shipway-proof-") as folder:
-        artifact = engine.compile(model, _OPTIONS, Path(folder))
+        lowered = engine.lower(model, Path(folder) / "lowered")
+        artifact = engine.compile(lowered, _OPTIONS, Path(folder))
         with engine.load(artifact, _OPTIONS) as session:
             yield session
 

@@ -15,6 +15,7 @@ from shipway.source.factories import make_module
 from shipway.source.graphs import read_graph_file
 from shipway.source.imports import workspace
 from shipway.source.modelfiles import find_model_file
+from shipway.source.operators import load_operator_files
 from shipway.source.pickles import load_pickled_module
 from shipway.source.programs import load_program, program_inputs
 from shipway.source.references import Reference, parse_reference
@@ -37,6 +38,7 @@ class SourceRequest:
         weights: State dict for the module.
         inputs: Input specs: needed later for a module, checked against the file otherwise.
         allow_pickle: Whether pickled code in the file may run.
+        ops: Files that define operators the model calls.
     """
 
     reference: str
@@ -44,6 +46,7 @@ class SourceRequest:
     weights: Path | None = None
     inputs: tuple[TensorSpec, ...] = ()
     allow_pickle: bool = False
+    ops: tuple[Path, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return plain data in a stable order: equal requests give equal text."""
@@ -53,6 +56,7 @@ class SourceRequest:
             "weights": None if self.weights is None else str(self.weights),
             "inputs": [spec.to_json() for spec in self.inputs],
             "allow_pickle": self.allow_pickle,
+            "ops": [str(path) for path in self.ops],
         }
 
 
@@ -95,6 +99,7 @@ def load_source(request: SourceRequest) -> LoadedSource:
         TensorError: An input spec contradicts the file.
     """
     check_names(request.inputs)
+    load_operator_files(request.ops)
     reference = parse_reference(request.reference)
     if reference.kind == "python-file":
         return _load_file(request, reference)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from shipway.errors import ModelError, TensorError
+from shipway.ops.torch_op import register_all
 from shipway.source.archives import archive_kind
 from shipway.source.modelfiles import shown_path
 from shipway.source.quoting import quote_text
@@ -46,6 +47,7 @@ def load_program(path: Path, *, allow_pickle: bool) -> Any:
         raise ModelError(f"{shown} is {what}.", hint=_SAVE_HINT)
     if not allow_pickle and _has_pickled_objects(path):
         raise ModelError(f"{shown} holds pickled Python objects.", hint=_PICKLED_HINT)
+    register_all()  # a program that calls an operator torch does not know cannot be read
     with _safe_loading(allow_pickle=allow_pickle), _captured_log() as logged:
         try:
             return _load(path)

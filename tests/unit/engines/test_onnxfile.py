@@ -8,7 +8,6 @@ from onnx import TensorProto, helper, numpy_helper, parser
 from shipway.engines.onnxfile import (
     bfloat16_findings,
     copy_onnx,
-    custom_operator,
     external_files,
     operators,
     read_onnx,
@@ -75,12 +74,6 @@ def test_operators_are_found_in_subgraphs_and_functions_but_local_calls_are_not(
         ("my.domain", "Rare"),
     }
     assert found["my.domain", "Rare"] == "deep"
-
-
-def test_a_custom_operator_is_told_from_a_missing_standard_one():
-    """The first has a domain."""
-    assert "custom operator my::Op" in custom_operator(("my", "Op"), "node", "R 1").message
-    assert "operator Foo in R 1" in custom_operator(("", "Foo"), "node", "R 1").message
 
 
 def test_specs_must_match_names_and_dtypes(model):

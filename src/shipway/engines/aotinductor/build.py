@@ -27,6 +27,7 @@ from shipway.engines.limits import read_limits
 from shipway.engines.requests import engine_errors
 from shipway.errors import EngineError, ModelError, ShipwayError
 from shipway.export.portable import PortableModel
+from shipway.source.operators import load_operator_files
 from shipway.tensors import TensorSpec
 
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ def _build(request: dict[str, Any], folder: Path) -> dict[str, Any]:
     started = time.perf_counter()
     torch.set_num_threads(request["threads"])
     path = Path(request["program"])
+    load_operator_files(map(Path, request["operators"]))
     program = read_program(path)
     model = PortableModel(_specs(request["inputs"]), _specs(request["outputs"]), program=path)
     signature = read_signature(path, program, model)

@@ -14,6 +14,8 @@ from shipway.engines.base import EngineOptions
 from shipway.engines.requests import thread_count
 from shipway.errors import EngineError, ModelError
 from shipway.export.portable import PortableModel
+from shipway.ops.registry import all_operators
+from shipway.source.operators import operator_file
 
 __all__ = ["PACKAGE", "RESULT", "run_build"]
 
@@ -68,7 +70,14 @@ def _request(model: PortableModel, program: Path, options: EngineOptions) -> dic
         "precision": options.precision,
         "threads": thread_count(options),
         "extra": dict(options.extra),
+        "operators": [str(path) for path in _operator_files()],
     }
+
+
+def _operator_files() -> list[Path]:
+    """Return the files of the user's that define operators: the child must execute them too."""
+    files = (operator_file(op) for op in all_operators())
+    return list(dict.fromkeys(path for path in files if path is not None))
 
 
 def _environment(work: Path) -> dict[str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from shipway.artifact import Artifact
 from shipway.engines.aotinductor.child import PACKAGE, run_build
@@ -22,10 +23,17 @@ from shipway.engines.exported import (
     read_signature,
     require_program,
 )
+from shipway.engines.operators import effective_operators
 from shipway.engines.requests import engine_errors, require_precision, thread_count
 from shipway.engines.staging import Maker, copy_file, placed, staged
 from shipway.errors import EngineError, EngineMissing, ShipwayError
 from shipway.export.portable import PortableModel
+from shipway.ops.adoption import foreign_overloads
+from shipway.ops.kernel_library import library_of, why_portable
+from shipway.ops.torch_op import register_all
+
+if TYPE_CHECKING:
+    from torch.export import ExportedProgram
 
 __all__ = ["AotInductorEngine"]
 
@@ -97,6 +105,7 @@ class AotInductorEngine:
         # The compiler's command lines break on a path with spaces, so it has a folder of its own.
         with tempfile.TemporaryDirectory(prefix="shipway-") as work:
             facts = run_build(model, path, options, Path(work))
+            facts["custom_ops"] = _describe_operators(read_program(path))
             with staged(target) as scratch:
                 copy = scratch / target.name
                 copy_file(Path(work) / PACKAGE, copy)
@@ -115,6 +124,7 @@ class AotInductorEngine:
         _require_options(options)
         _MAKER.open(artifact)
         _require_fit(artifact, options)
+        _require_operators(artifact)
         with engine_errors(f"{_TITLE} cannot load {artifact.path}", TORCH_NOISE):
             package = load_package(artifact.path)
         return AotInductorSession(artifact, package, _effective(artifact))
@@ -170,6 +180,28 @@ def _require_fit(artifact: Artifact, options: EngineOptions) -> None:
         )
 
 
+def _describe_operators(program: ExportedProgram) -> dict[str, str]:
+    """Say what computes each custom operator of a program."""
+    return {
+        name: "native kernel" if library_of(op) else f"PyTorch reference ({why_portable(op)})"
+        for name, op in foreign_overloads(program).items()
+    }
+
+
+def _require_operators(artifact: Artifact) -> None:
+    """Register the operators a package calls: torch must know them before the package is loaded."""
+    register_all()
+    import torch
+
+    for name in artifact.made.get("custom_ops", {}):
+        namespace, _, short = name.partition("::")
+        if not hasattr(getattr(torch.ops, namespace), short):
+            raise EngineError(
+                f"{artifact.path} calls the operator {name}, which is not defined here.",
+                hint="Give the file that defines it with --ops FILE.py.",
+            )
+
+
 def _effective(artifact: Artifact) -> dict[str, str]:
     made = artifact.made
     return {
@@ -180,5 +212,6 @@ def _effective(artifact: Artifact) -> dict[str, str]:
         "precision": made["options"]["precision"],
         "threads": str(made["threads"]),
         "optimization": "all",
+        **effective_operators(artifact),
         **made["options"]["extra"],
     }

@@ -1,0 +1,152 @@
+"""Custom operators on their way into an engine: with a kernel they stay, without one they are inlined."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from shipway.artifact import Artifact
+from shipway.engines.base import Finding
+from shipway.engines.onnxfile import Operator, operators, read_onnx
+from shipway.engines.staging import staged
+from shipway.errors import EngineError, ExportError
+from shipway.export.onnx_file import EXTERNAL_THRESHOLD_BYTES, save_onnx
+from shipway.export.operator_nodes import inline_operators
+from shipway.export.portable import PortableModel
+from shipway.ops.kernel_library import why_portable
+from shipway.ops.registry import known_operator, operator_for_node
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
+
+    from shipway.ops.definition import CustomOp
+
+__all__ = [
+    "INLINED",
+    "describe_operators",
+    "effective_operators",
+    "lower_operators",
+    "operators_in",
+    "unknown_findings",
+]
+
+INLINED = "shipway.inlined"
+"""Model metadata that lists the operators lowering has replaced by their portable bodies."""
+
+
+def operators_in(proto: ModelProto) -> dict[str, CustomOp]:
+    """Return the defined operators that a model calls, by name; those with a local function too."""
+    found = {}
+    for domain, name in {**operators(proto), **dict.fromkeys(_functions(proto), "")}:
+        op = operator_for_node(domain, name)
+        if op is not None:
+            found[op.name] = op
+    return found
+
+
+def _functions(proto: ModelProto) -> list[Operator]:
+    return [(function.domain, function.name) for function in proto.functions]
+
+
+def lower_operators(
+    model: PortableModel, path: Path, folder: Path, has_kernel: Callable[[CustomOp], bool]
+) -> PortableModel:
+    """Replace the custom operators an engine has no kernel for by their portable bodies.
+
+    Args:
+        model: The model.
+        path: Its .onnx file.
+        folder: Where a rewritten file goes.
+        has_kernel: Whether the engine can run an operator as it is.
+
+    Returns:
+        The model itself where nothing was replaced.
+
+    Raises:
+        EngineError: An operator has neither a kernel nor a body.
+        OutputError: `folder` cannot be written to.
+    """
+    import onnx_ir as ir
+
+    proto = read_onnx(path, model)
+    replaced = [op for op in operators_in(proto).values() if not has_kernel(op)]
+    if not replaced:
+        return model
+    graph = ir.load(path)
+    names = {op.name for op in replaced}
+    try:
+        done = inline_operators(graph, lambda op: op.name in names)
+    except ExportError as error:
+        raise EngineError(
+            f"{path} calls {', '.join(sorted(names))}, which has no kernel here, and no body: {error}",
+            hint=error.hint,
+        ) from error
+    graph.metadata_props[INLINED] = ",".join(done)
+    with staged(folder / path.name) as scratch:
+        save_onnx(graph, scratch / path.name, threshold_bytes=EXTERNAL_THRESHOLD_BYTES)
+    return PortableModel(
+        model.inputs, model.outputs, folder / path.name, model.program, model.name_map
+    )
+
+
+def describe_operators(proto: ModelProto, ops: Iterable[CustomOp], kernel: str) -> dict[str, str]:
+    """Say what computes each custom operator of a lowered model.
+
+    Args:
+        proto: The model.
+        ops: Those that run in a kernel.
+        kernel: What kind of kernel.
+    """
+    inlined = {entry.key: entry.value for entry in proto.metadata_props}.get(INLINED, "")
+    found = {name: _portable_words(name) for name in inlined.split(",") if name}
+    return found | {op.name: kernel for op in ops}
+
+
+def effective_operators(artifact: Artifact) -> dict[str, str]:
+    """Return what a session says of its custom operators; nothing where it has none."""
+    found = artifact.made.get("custom_ops", {})
+    words = "; ".join(f"{name}: {what}" for name, what in sorted(found.items()))
+    return {"custom_ops": words} if words else {}
+
+
+def _portable_words(name: str) -> str:
+    op = known_operator(name)
+    why = why_portable(op) if op is not None else ""
+    return f"portable body ({why})" if why else "portable body"
+
+
+def unknown_findings(
+    proto: ModelProto, runtime: str, known: Callable[[Operator], bool]
+) -> list[Finding]:
+    """Return a finding for every operator of a model that the runtime cannot run.
+
+    Args:
+        proto: The model.
+        runtime: Name and version of the runtime.
+        known: Whether the runtime has an operator of its own.
+    """
+    return [
+        _unknown(operator, node, runtime)
+        for operator, node in operators(proto).items()
+        if not known(operator) and operator_for_node(*operator) is None
+    ]
+
+
+def _unknown(operator: Operator, node: str, runtime: str) -> Finding:
+    domain, name = operator
+    if not domain:
+        return Finding(
+            "error",
+            f"No kernel for operator {name} in {runtime}.",
+            where=node,
+            hint="Export the model with this operator written in standard ones.",
+        )
+    return Finding(
+        "error",
+        f"No kernel for custom operator {domain}::{name} in {runtime}, and no definition here "
+        "(other tools say: No parser is registered).",
+        where=node,
+        hint=f"Give its definition with --ops FILE.py (shipway op new writes one), or export "
+        f"without {domain}::{name}: --custom-ops inline.",
+    )
