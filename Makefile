@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 DEMO := examples/digits
+NATIVE := $(wildcard src/shipway/native/*.cpp src/shipway/native/*/*.cpp src/shipway/native/*/*.h*)
 PYTEST := $(BIN)/pytest -q
 RUN_SETUP := $(VENV)/.ready-run
 DEV_SETUP := $(VENV)/.ready-dev
@@ -17,11 +18,11 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 # --constraint pins torch to the CPU build: an unpinned torch brings gigabytes of CUDA libraries.
-$(RUN_SETUP): pyproject.toml constraints.txt CMakeLists.txt src/shipway/native/cpu.cpp | $(BIN)/python
+$(RUN_SETUP): pyproject.toml constraints.txt CMakeLists.txt $(NATIVE) | $(BIN)/python
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[all]'
 	@touch $@
 
-$(DEV_SETUP): pyproject.toml constraints.txt CMakeLists.txt src/shipway/native/cpu.cpp | $(BIN)/python
+$(DEV_SETUP): pyproject.toml constraints.txt CMakeLists.txt $(NATIVE) | $(BIN)/python
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	@touch $@ $(RUN_SETUP)
 

@@ -79,15 +79,15 @@ def _plain(item: Attribute, value: Any) -> Any:
 
 
 def custom_opsets(ops: Iterable[CustomOp]) -> dict[str, int]:
-    """Return the opset version of each domain."""
-    return {op.namespace: op.version for op in ops}
+    """Return the opset version of each domain where it is not 1, which the tracer takes for granted."""
+    return {op.namespace: op.version for op in ops if op.version != 1}
 
 
 def register_symbolics(opset: int) -> dict[str, int]:
     """Tell the old tracer how to write every known operator; what the user told it stays.
 
     Returns:
-        The opset version of each domain, which the tracer wants too.
+        The opset version of each domain, as the tracer wants it: it warns of domains in vain.
     """
     import torch
     from torch.onnx._internal.torchscript_exporter.registration import registry

@@ -18,6 +18,8 @@ def test_defaults_are_what_users_expect():
         "fold": True,
         "outputs": [],
         "bounds": {},
+        "custom_ops": "auto",
+        "custom_ops_domain": None,
     }
 
 

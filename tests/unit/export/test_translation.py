@@ -100,7 +100,7 @@ def test_what_decomposing_would_fix_is_refused(monkeypatch):
         symbol = str(user_inputs(program)[0].meta["val"].shape[1])
         monkeypatch.setattr(translation, "patch_recurrences", contextlib.nullcontext)
         with pytest.raises(ExportError, match="axis 1 of input 'input' to 5; it is 'length'"):
-            translate_program(program, opset=20, fold=True, symbols={symbol: "length"})
+            translate_program(program, ExportOptions(opset=20), symbols={symbol: "length"})
 
 
 def test_traces_in_the_file_name_no_folder(nets, build, as_source, tmp_path):

@@ -21,11 +21,11 @@ extern const shipway_op multi_scale_deformable_attn_op;
 namespace msda {
 namespace {
 
-constexpr std::int64_t kPiece = 512;  // pixels copied, or bytes of table, in one piece of work
+constexpr std::int64_t kPiece = 512;    // pixels copied in one piece of work
+constexpr std::int64_t kPackAhead = 8;  // pixels between a prefetch and its copy
 
 SampleTable make_table(const Problem& problem, const Layout& layout) {
-  const std::int64_t each = problem.samples(), period = layout.head_count * each;
-  const std::int64_t length = period + block_samples(each) + 16;
+  const std::int64_t each = problem.samples(), length = table_length(problem, layout);
   SampleTable table;
   for (std::int64_t i = 0; i < length; ++i) {
     const std::int64_t level = i % each / problem.points, head = i / each % layout.head_count;
@@ -81,12 +81,29 @@ void run_vector(const Problem& problem, const Layout& layout, const SampleTable&
 #endif
 }
 
-// Copies pixels [begin, end) of one head.
+// Copies pixels [begin, end) of the packed heads. Known sizes spare a call for every pixel.
+template <std::int64_t kBytes>
+void pack_rows(const char* from, std::int64_t step_bytes, char* to, std::int64_t begin,
+               std::int64_t end) {
+  for (std::int64_t pixel = begin; pixel < end; ++pixel) {
+    __builtin_prefetch(from + (pixel + kPackAhead) * step_bytes);
+    if (kBytes > 64) __builtin_prefetch(from + (pixel + kPackAhead) * step_bytes + 64);
+    std::memcpy(to + pixel * kBytes, from + pixel * step_bytes, kBytes);
+  }
+}
+
 void pack(const char* from, std::int64_t step_bytes, char* to, std::int64_t row_bytes,
           std::int64_t begin, std::int64_t end) {
-  for (std::int64_t pixel = begin; pixel < end; ++pixel) {
-    std::memcpy(to + pixel * row_bytes, from + pixel * step_bytes,
-                static_cast<std::size_t>(row_bytes));
+  switch (row_bytes) {
+    case 32: return pack_rows<32>(from, step_bytes, to, begin, end);
+    case 64: return pack_rows<64>(from, step_bytes, to, begin, end);
+    case 128: return pack_rows<128>(from, step_bytes, to, begin, end);
+    case 256: return pack_rows<256>(from, step_bytes, to, begin, end);
+    default:
+      for (std::int64_t pixel = begin; pixel < end; ++pixel) {
+        std::memcpy(to + pixel * row_bytes, from + pixel * step_bytes,
+                    static_cast<std::size_t>(row_bytes));
+      }
   }
 }
 
@@ -118,55 +135,74 @@ int run_in_place(const Problem& problem, const Plan& plan, shipway_host* host) {
   });
 }
 
-// Head by head: the gather of head h and the copy of head h + 1 share the threads, so the copy's
-// memory traffic runs beside the gather's arithmetic.
-int run_packed(const Problem& problem, const Plan& plan, shipway_host* host) {
-  const std::int64_t row_bytes = problem.channels * element_bytes(problem);
-  const std::int64_t plane_bytes = (problem.pixels * row_bytes + 63) / 64 * 64;
-  const Plane planes(2 * plane_bytes);
-  if (planes.data() == nullptr) return fail(host, "MultiScaleDeformableAttn ran out of memory");
-  const Layout first{nullptr, problem.channels, 0, 0, 1};
-  const SampleTable table = make_table(problem, first);
-  const std::int64_t piece =
-      queries_per_piece(problem.queries, host == nullptr ? 1 : 8 * host->threads);
-  const std::int64_t gathers = (problem.queries + piece - 1) / piece;
-  const std::int64_t copies = (problem.pixels + kPiece - 1) / kPiece;
-  const std::int64_t turns = problem.batch * problem.heads;
-  const auto copy = [&](std::int64_t turn, std::int64_t i) {
-    pack(static_cast<const char*>(problem.value) +
-             (turn / problem.heads * problem.pixels * problem.heads + turn % problem.heads) * row_bytes,
-         problem.heads * row_bytes, planes.data() + turn % 2 * plane_bytes, row_bytes, i * kPiece,
-         std::min((i + 1) * kPiece, problem.pixels));
-  };
-  const auto gather = [&](std::int64_t turn, std::int64_t i) {
-    const Layout layout{planes.data() + turn % 2 * plane_bytes, problem.channels, 0,
-                        turn % problem.heads, 1};
-    run_vector(problem, layout, table, plan,
-               {turn / problem.heads, i * piece, std::min((i + 1) * piece, problem.queries)});
-  };
-  for (std::int64_t turn = 0; turn <= turns; ++turn) {
-    const std::int64_t gather_count = turn > 0 ? gathers : 0, copy_count = turn < turns ? copies : 0;
-    const std::int64_t all = gather_count + copy_count;
-    // Bresenham's line spreads the copies evenly among the gathers.
-    const int failed = parallel(host, all, 1, [&](std::int64_t begin, std::int64_t end) {
-      for (std::int64_t i = begin; i < end; ++i) {
-        const std::int64_t done = i * copy_count / all;
-        if ((i + 1) * copy_count / all > done) {
-          copy(turn, done);
-        } else {
-          gather(turn - 1, i - done);
-        }
-      }
-    });
-    if (failed) return failed;
+// A few heads at a time: the gather of one group and the copy of the next share the threads, so the
+// copy's memory traffic runs beside the gather's arithmetic.
+class Packing {
+ public:
+  Packing(const Problem& problem, const Plan& plan, std::int64_t piece)
+      : problem_(problem), plan_(plan), piece_(piece), group_(plan.packed_heads),
+        row_bytes_(group_ * problem.channels * element_bytes(problem)),
+        plane_bytes_((problem.pixels * row_bytes_ + 63) / 64 * 64), planes_(2 * plane_bytes_),
+        table_(make_table(problem, layout(0))) {}
+
+  bool ready() const { return planes_.data() != nullptr; }
+  std::int64_t turns() const { return problem_.batch * groups(); }
+  std::int64_t copies() const { return (problem_.pixels + kPiece - 1) / kPiece; }
+  std::int64_t gathers() const { return (problem_.queries + piece_ - 1) / piece_; }
+
+  void copy(std::int64_t turn, std::int64_t i) const {
+    const std::int64_t pixel = turn / groups() * problem_.pixels;
+    const char* from = static_cast<const char*>(problem_.value) +
+                       (pixel * groups() + turn % groups()) * row_bytes_;
+    pack(from, groups() * row_bytes_, planes_.data() + turn % 2 * plane_bytes_, row_bytes_,
+         i * kPiece, std::min((i + 1) * kPiece, problem_.pixels));
   }
-  return 0;
+
+  void gather(std::int64_t turn, std::int64_t i) const {
+    run_vector(problem_, layout(turn), table_, plan_,
+               {turn / groups(), i * piece_, std::min((i + 1) * piece_, problem_.queries)});
+  }
+
+  // Piece i of gathers() and copies() together, the copies spread evenly among the gathers.
+  void work(std::int64_t turn, std::int64_t i, std::int64_t copy_count, std::int64_t all) const {
+    const std::int64_t copied = i * copy_count / all;
+    if ((i + 1) * copy_count / all > copied) return copy(turn, copied);
+    gather(turn - 1, i - copied);
+  }
+
+ private:
+  std::int64_t groups() const { return problem_.heads / group_; }
+  Layout layout(std::int64_t turn) const {
+    return {planes_.data() + turn % 2 * plane_bytes_, group_ * problem_.channels, problem_.channels,
+            turn % groups() * group_, group_};
+  }
+
+  const Problem& problem_;
+  const Plan& plan_;
+  std::int64_t piece_, group_, row_bytes_, plane_bytes_;
+  Plane planes_;
+  SampleTable table_;
+};
+
+int run_packed(const Problem& problem, const Plan& plan, shipway_host* host) {
+  const int threads = host == nullptr ? 1 : host->threads;
+  const Packing packing(problem, plan, queries_per_piece(problem.queries, 8 * threads));
+  if (!packing.ready()) return fail(host, "MultiScaleDeformableAttn ran out of memory");
+  int failed = 0;
+  for (std::int64_t turn = 0; turn <= packing.turns() && !failed; ++turn) {
+    const std::int64_t copies = turn < packing.turns() ? packing.copies() : 0;
+    const std::int64_t all = copies + (turn > 0 ? packing.gathers() : 0);
+    failed = parallel(host, all, 1, [&](std::int64_t begin, std::int64_t end) {
+      for (std::int64_t i = begin; i < end; ++i) packing.work(turn, i, copies, all);
+    });
+  }
+  return failed;
 }
 
 }  // namespace
 
 Plan choose_plan(const Problem& problem, shipway_host*) {
-  Plan plan{shipway_isa_level(), false, false, false};
+  Plan plan{shipway_isa_level(), 0, true};
   const std::int64_t limit = std::numeric_limits<std::int32_t>::max();
   const bool small = problem.pixels * problem.heads * problem.channels <= limit;
   if (problem.dtype == SHIPWAY_FLOAT64 || !small) plan.isa = 0;
@@ -174,7 +210,7 @@ Plan choose_plan(const Problem& problem, shipway_host*) {
 }
 
 int run(const Problem& problem, const Plan& plan, shipway_host* host) {
-  if (plan.packed && plan.isa > 0) return run_packed(problem, plan, host);
+  if (plan.packed_heads > 0 && plan.isa > 0) return run_packed(problem, plan, host);
   return run_in_place(problem, plan, host);
 }
 

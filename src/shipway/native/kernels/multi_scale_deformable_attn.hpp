@@ -1,6 +1,7 @@
 // Multi-scale deformable attention: what its driver and the kernels of each instruction set share.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <vector>
 
@@ -19,7 +20,8 @@ struct Problem {
   std::int64_t batch, pixels, heads, channels, levels, points, queries;
   std::int32_t dtype;
 
-  std::int64_t samples() const { return levels * points; }
+  std::int64_t samples() const { return levels * points; }  // of one head of one query
+  std::int64_t sample_count() const { return batch * queries * heads * samples(); }
 };
 
 struct Range {
@@ -46,15 +48,49 @@ struct SampleTable {
 // How the work is laid out; it never changes the result by more than rounding.
 struct Plan {
   int isa;         // as shipway_isa_level
-  bool packed;     // copy one head at a time into a dense plane
-  bool streaming;  // write past the caches
+  std::int64_t packed_heads;  // heads copied at a time into a dense plane; 0 to gather in place
   bool prefetch;   // ask for the next samples' pixels early
 };
 
-// Samples prepared together, and the room a table needs past its period.
-inline constexpr std::int64_t kBlock = 128;
-inline std::int64_t block_samples(std::int64_t samples) {
-  return samples < kBlock ? kBlock / samples * samples : samples;
+// Output rows whose samples are prepared together. A row is one head of one query. Rows that follow
+// one another in memory make a run; the next run is one query further on.
+struct Block {
+  std::int64_t first_row, head;  // the first row among [batch, queries, heads], and its table head
+  std::int64_t runs, rows_per_run;
+};
+
+inline constexpr std::int64_t kBlockSamples = 128;
+
+// Cuts a range into blocks that stay in the nearest cache.
+class Blocks {
+ public:
+  Blocks(const Problem& problem, const Layout& layout, const Range& range)
+      : each_(problem.samples()), heads_(problem.heads),
+        first_row_((range.batch * problem.queries + range.begin) * problem.heads + layout.head_begin),
+        whole_(layout.head_count == problem.heads),
+        unit_(whole_ ? 1 : layout.head_count),
+        units_((range.end - range.begin) * (whole_ ? problem.heads : 1)),
+        per_block_(std::max<std::int64_t>(kBlockSamples / (unit_ * each_), 1)) {}
+
+  std::int64_t count() const { return (units_ + per_block_ - 1) / per_block_; }
+  std::int64_t samples() const { return per_block_ * unit_ * each_; }
+  Block at(std::int64_t i) const {
+    const std::int64_t unit = i * per_block_, units = std::min(per_block_, units_ - unit);
+    if (whole_) return {first_row_ + unit, unit % heads_, 1, units};
+    return {first_row_ + unit * heads_, 0, units, unit_};
+  }
+
+ private:
+  std::int64_t each_, heads_;
+  std::int64_t first_row_;
+  bool whole_;
+  std::int64_t unit_, units_, per_block_;
+};
+
+// Entries of a table: one period, the longest block that starts in it, and a vector more.
+inline std::int64_t table_length(const Problem& problem, const Layout& layout) {
+  const std::int64_t run = layout.head_count * problem.samples();
+  return run + std::max(run, kBlockSamples) + 16;
 }
 
 Plan choose_plan(const Problem& problem, shipway_host* host);

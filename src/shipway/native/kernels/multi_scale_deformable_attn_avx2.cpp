@@ -18,18 +18,15 @@ namespace shipway::msda {
 namespace {
 
 constexpr std::int64_t kLanes = 8;
-constexpr std::int64_t kAhead = 8;  // samples between a prefetch and its use; at most kLanes
+#ifndef KAHEAD
+#define KAHEAD 8
+#endif
+constexpr std::int64_t kAhead = KAHEAD;  // samples between a prefetch and its use; at most 2 * kLanes
 
 // Prepared samples. Offsets are in elements from the layout's value; -1 marks a point outside.
 struct Samples {
   std::int32_t *origin, *right, *down;  // upper left corner, steps to the right and the lower corners
   float* weights[4];                    // of upper left, upper right, lower left, lower right
-};
-
-template <class T>
-struct Source {  // samples in memory, one after the other
-  const T* locations;
-  const T* weights;
 };
 
 struct Pair {
@@ -75,29 +72,18 @@ SHIPWAY_AVX2_INLINE Pair load_pair(const BFloat16* at) {
   return {_mm256_castsi256_ps(_mm256_slli_epi32(bits, 16)), _mm256_castsi256_ps(upper)};
 }
 
-template <bool kStream>
-SHIPWAY_AVX2_INLINE void store_bits(void* at, __m256i bits) {
-  if (kStream) {
-    _mm256_stream_si256(static_cast<__m256i*>(at), bits);
-  } else {
-    _mm256_storeu_si256(static_cast<__m256i*>(at), bits);
-  }
-}
-template <bool kStream>
 SHIPWAY_AVX2_INLINE void store_pair(float* at, Pair value) {
-  store_bits<kStream>(at, _mm256_castps_si256(value.first));
-  store_bits<kStream>(at + kLanes, _mm256_castps_si256(value.second));
+  store(at, value.first);
+  store(at + kLanes, value.second);
 }
-template <bool kStream>
 SHIPWAY_AVX2_INLINE void store_pair(Float16* at, Pair value) {
-  constexpr int kRound = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
-  store_bits<kStream>(at, _mm256_set_m128i(_mm256_cvtps_ph(value.second, kRound),
-                                           _mm256_cvtps_ph(value.first, kRound)));
+  store(at, value.first);
+  store(at + kLanes, value.second);
 }
-template <bool kStream>
 SHIPWAY_AVX2_INLINE void store_pair(BFloat16* at, Pair value) {
-  store_bits<kStream>(at, _mm256_or_si256(round_bfloat16(value.first),
-                                          _mm256_slli_epi32(round_bfloat16(value.second), 16)));
+  const __m256i odd = _mm256_slli_epi32(round_bfloat16(value.second), 16);
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(at),
+                      _mm256_or_si256(round_bfloat16(value.first), odd));
 }
 
 // x and y of eight samples. In-lane shuffles leave the order 0 1 4 5 2 3 6 7, which the permutation
@@ -180,18 +166,24 @@ SHIPWAY_AVX2_INLINE void prepare_eight(const T* locations, const T* weights,
   store(to.weights[3] + i, _mm256_mul_ps(lower, x.high_part));
 }
 
+// Prepares `count` samples that follow one another in memory, from number `first` of the tensors on.
+// The last vector may take in samples beyond them, as long as the tensors have any.
 template <class T>
-SHIPWAY_AVX2 void prepare(const Source<T>& from, std::int64_t count, const SampleTable& table,
-                          std::int64_t entry, std::int32_t pixel_stride, const Samples& to) {
+SHIPWAY_AVX2 void prepare(const Problem& problem, std::int64_t first, std::int64_t count,
+                          const SampleTable& table, std::int64_t entry, std::int32_t pixel_stride,
+                          const Samples& to, std::int64_t at) {
+  const T* locations = static_cast<const T*>(problem.locations) + 2 * first;
+  const T* weights = static_cast<const T*>(problem.weights) + first;
+  const std::int64_t available = problem.sample_count() - first;
   std::int64_t i = 0;
-  for (; i + kLanes <= count; i += kLanes) {
-    prepare_eight(from.locations + 2 * i, from.weights + i, table, entry + i, pixel_stride, to, i);
+  for (; i < count && i + kLanes <= available; i += kLanes) {
+    prepare_eight(locations + 2 * i, weights + i, table, entry + i, pixel_stride, to, at + i);
   }
-  if (i == count) return;
-  T locations[2 * kLanes] = {}, weights[kLanes] = {};
-  std::copy(from.locations + 2 * i, from.locations + 2 * count, locations);
-  std::copy(from.weights + i, from.weights + count, weights);
-  prepare_eight(locations, weights, table, entry + i, pixel_stride, to, i);
+  if (i >= count) return;
+  T last_locations[2 * kLanes] = {}, last_weights[kLanes] = {};
+  std::copy(locations + 2 * i, locations + 2 * count, last_locations);
+  std::copy(weights + i, weights + count, last_weights);
+  prepare_eight(last_locations, last_weights, table, entry + i, pixel_stride, to, at + i);
 }
 
 template <class T, int kPairs>
@@ -221,7 +213,7 @@ SHIPWAY_AVX2_INLINE void fetch_sample(const T* value, const Samples& samples, st
 
 // Sixteen times kPairs channels of one head of one query, from samples [begin, end). kSets sums run
 // beside each other so that additions need not wait for one another.
-template <class T, int kPairs, bool kStream, bool kFetch>
+template <class T, int kPairs, bool kFetch>
 SHIPWAY_AVX2_INLINE void sum_pairs(const T* value, const Samples& samples, std::int64_t begin,
                                    std::int64_t end, T* output) {
   constexpr int kSets = kPairs >= 4 ? 1 : kPairs >= 2 ? 2 : 4;
@@ -244,7 +236,7 @@ SHIPWAY_AVX2_INLINE void sum_pairs(const T* value, const Samples& samples, std::
       sum.first = _mm256_add_ps(sum.first, sums[s][p].first);
       sum.second = _mm256_add_ps(sum.second, sums[s][p].second);
     }
-    store_pair<kStream>(output + 2 * kLanes * p, sum);
+    store_pair(output + 2 * kLanes * p, sum);
   }
 }
 
@@ -294,129 +286,102 @@ SHIPWAY_AVX2 void sum_any(const T* value, const Samples& samples, std::int64_t b
   }
   std::int64_t c = 0;
   for (; c + 64 <= channels; c += 64) {
-    sum_pairs<T, 4, false, kFetch>(value + c, samples, begin, end, output + c);
+    sum_pairs<T, 4, kFetch>(value + c, samples, begin, end, output + c);
   }
   for (; c + 32 <= channels; c += 32) {
-    sum_pairs<T, 2, false, kFetch>(value + c, samples, begin, end, output + c);
+    sum_pairs<T, 2, kFetch>(value + c, samples, begin, end, output + c);
   }
   for (; c < channels; c += 16) {
     c = std::min(c, channels - 16);
-    sum_pairs<T, 1, false, kFetch>(value + c, samples, begin, end, output + c);
+    sum_pairs<T, 1, kFetch>(value + c, samples, begin, end, output + c);
   }
 }
 
-template <class T, bool kStream, bool kFetch>
+template <class T, bool kFetch>
 SHIPWAY_AVX2_INLINE void sum_channels(const T* value, const Samples& samples, std::int64_t begin,
                                       std::int64_t end, std::int64_t channels, T* output) {
   switch (channels) {
-    case 16: return sum_pairs<T, 1, kStream, kFetch>(value, samples, begin, end, output);
-    case 32: return sum_pairs<T, 2, kStream, kFetch>(value, samples, begin, end, output);
-    case 64: return sum_pairs<T, 4, kStream, kFetch>(value, samples, begin, end, output);
+    case 16: return sum_pairs<T, 1, kFetch>(value, samples, begin, end, output);
+    case 32: return sum_pairs<T, 2, kFetch>(value, samples, begin, end, output);
+    case 64: return sum_pairs<T, 4, kFetch>(value, samples, begin, end, output);
     default: return sum_any<T, kFetch>(value, samples, begin, end, channels, output);
   }
 }
 
-// The output rows (a head of a query each) of one range, block by block.
-template <class T>
-class Rows {
- public:
-  Rows(const Problem& problem, const Layout& layout, const SampleTable& table, const Range& range)
-      : problem_(problem), layout_(layout), table_(table), range_(range),
-        size_(block_samples(problem.samples())),
-        ints_(static_cast<std::size_t>(6 * (size_ + 2 * kLanes))),
-        floats_(static_cast<std::size_t>(8 * (size_ + 2 * kLanes))),
-        staged_(static_cast<std::size_t>(3 * size_)) {
-    const std::int64_t step = size_ + 2 * kLanes;
+// Two blocks of prepared samples: while one is summed, the next one is being fetched.
+struct Buffers {
+  std::vector<std::int32_t> ints;
+  std::vector<float> floats;
+  Samples samples[2];
+
+  explicit Buffers(std::int64_t block) {
+    const std::int64_t step = block + 2 * kLanes;
+    ints.resize(static_cast<std::size_t>(6 * step));
+    floats.resize(static_cast<std::size_t>(8 * step));
     for (int k = 0; k < 2; ++k) {
-      std::int32_t* ints = ints_.data() + 3 * step * k;
-      float* floats = floats_.data() + 4 * step * k;
-      buffers_[k] = {ints, ints + step, ints + 2 * step,
-                     {floats, floats + step, floats + 2 * step, floats + 3 * step}};
+      std::int32_t* i = ints.data() + 3 * step * k;
+      float* f = floats.data() + 4 * step * k;
+      samples[k] = {i, i + step, i + 2 * step, {f, f + step, f + 2 * step, f + 3 * step}};
     }
   }
-
-  // Rows are counted over the layout's heads, query by query.
-  std::int64_t count() const { return (range_.end - range_.begin) * layout_.head_count; }
-  std::int64_t block() const { return size_ / problem_.samples(); }
-  const Samples& samples(int buffer) const { return buffers_[buffer]; }
-  std::int64_t index(std::int64_t row) const {
-    const std::int64_t query = range_.batch * problem_.queries + range_.begin + row / layout_.head_count;
-    return query * problem_.heads + layout_.head_begin + row % layout_.head_count;
-  }
-
-  SHIPWAY_AVX2 void prepare_rows(std::int64_t begin, std::int64_t end, int buffer) {
-    const std::int64_t each = problem_.samples();
-    const Source<T> from = layout_.head_count == problem_.heads ? at(begin) : stage(begin, end);
-    prepare(from, (end - begin) * each, table_, begin % layout_.head_count * each,
-            static_cast<std::int32_t>(layout_.pixel_stride), buffers_[buffer]);
-  }
-
-  // Lets prefetches run from the end of one block into the next.
-  SHIPWAY_AVX2 void chain(int buffer, std::int64_t count) {
-    const Samples &from = buffers_[1 - buffer], &to = buffers_[buffer];
-    store_int(to.origin + count, load_int(from.origin));
-    store_int(to.right + count, load_int(from.right));
-    store_int(to.down + count, load_int(from.down));
-  }
-
- private:
-  Source<T> at(std::int64_t row) const {
-    const std::int64_t first = index(row) * problem_.samples();
-    return {static_cast<const T*>(problem_.locations) + 2 * first,
-            static_cast<const T*>(problem_.weights) + first};
-  }
-  Source<T> stage(std::int64_t begin, std::int64_t end) {
-    const std::int64_t each = problem_.samples();
-    T *locations = staged_.data(), *weights = staged_.data() + 2 * size_;
-    for (std::int64_t row = begin; row < end; ++row) {
-      const Source<T> from = at(row);
-      for (std::int64_t i = 0; i < 2 * each; ++i) *locations++ = from.locations[i];
-      for (std::int64_t i = 0; i < each; ++i) *weights++ = from.weights[i];
-    }
-    return {staged_.data(), staged_.data() + 2 * size_};
-  }
-
-  const Problem& problem_;
-  const Layout& layout_;
-  const SampleTable& table_;
-  const Range& range_;
-  std::int64_t size_;
-  std::vector<std::int32_t> ints_;
-  std::vector<float> floats_;
-  std::vector<T> staged_;
-  Samples buffers_[2];
 };
 
-template <class T, bool kStream, bool kFetch>
-SHIPWAY_AVX2 void run_rows(const Problem& problem, const Layout& layout, Rows<T>& rows) {
-  const std::int64_t channels = problem.channels, each = problem.samples();
-  const T* value = static_cast<const T*>(layout.value);
-  T* output = static_cast<T*>(problem.output);
-  int buffer = 0;
-  rows.prepare_rows(0, std::min(rows.block(), rows.count()), buffer);
-  for (std::int64_t begin = 0; begin < rows.count(); begin += rows.block()) {
-    const std::int64_t end = std::min(begin + rows.block(), rows.count());
-    if (end < rows.count()) {
-      rows.prepare_rows(end, std::min(end + rows.block(), rows.count()), 1 - buffer);
-      if (kFetch) rows.chain(buffer, (end - begin) * each);
-    }
-    for (std::int64_t row = begin; row < end; ++row) {
-      const std::int64_t first = (row - begin) * each;
-      sum_channels<T, kStream, kFetch>(value, rows.samples(buffer), first, first + each, channels,
-                                       output + rows.index(row) * channels);
-    }
-    buffer = 1 - buffer;
+template <class T>
+SHIPWAY_AVX2 void prepare_block(const Problem& problem, const Layout& layout,
+                                const SampleTable& table, const Block& block, const Samples& to) {
+  const std::int64_t each = problem.samples(), stride = layout.pixel_stride;
+  const std::int64_t entry = block.head * each, run = block.rows_per_run * each;
+  for (std::int64_t i = 0; i < block.runs; ++i) {
+    const std::int64_t first = (block.first_row + i * problem.heads) * each;
+    prepare<T>(problem, first, run, table, entry, static_cast<std::int32_t>(stride), to, i * run);
   }
-  if (kStream) _mm_sfence();
+}
+
+// Lets prefetches run from the end of one block into the next.
+SHIPWAY_AVX2 void chain(const Samples& from, const Samples& to, std::int64_t count) {
+  for (std::int64_t i = 0; i < kAhead; i += kLanes) {
+    store_int(to.origin + count + i, load_int(from.origin + i));
+    store_int(to.right + count + i, load_int(from.right + i));
+    store_int(to.down + count + i, load_int(from.down + i));
+  }
+}
+
+template <class T, bool kFetch>
+SHIPWAY_AVX2 void sum_block(const Problem& problem, const Layout& layout, const Block& block,
+                            const Samples& samples) {
+  const std::int64_t each = problem.samples(), channels = problem.channels;
+  std::int64_t first = 0;
+  for (std::int64_t i = 0; i < block.runs; ++i) {
+    T* output = static_cast<T*>(problem.output) + (block.first_row + i * problem.heads) * channels;
+    for (std::int64_t k = 0; k < block.rows_per_run; ++k, first += each, output += channels) {
+      sum_channels<T, kFetch>(static_cast<const T*>(layout.value), samples, first, first + each,
+                              channels, output);
+    }
+  }
+}
+
+template <class T, bool kFetch>
+SHIPWAY_AVX2 void run_blocks(const Problem& problem, const Layout& layout,
+                             const SampleTable& table, const Range& range) {
+  const Blocks blocks(problem, layout, range);
+  const Buffers buffers(blocks.samples());
+  prepare_block<T>(problem, layout, table, blocks.at(0), buffers.samples[0]);
+  for (std::int64_t i = 0; i < blocks.count(); ++i) {
+    const Samples &now = buffers.samples[i % 2], &next = buffers.samples[1 - i % 2];
+    const Block block = blocks.at(i);
+    if (i + 1 < blocks.count()) {
+      prepare_block<T>(problem, layout, table, blocks.at(i + 1), next);
+      if (kFetch) chain(next, now, block.runs * block.rows_per_run * problem.samples());
+    }
+    sum_block<T, kFetch>(problem, layout, block, now);
+  }
 }
 
 template <class T>
 void run_type(const Problem& problem, const Layout& layout, const SampleTable& table,
               const Plan& plan, const Range& range) {
-  Rows<T> rows(problem, layout, table, range);
-  const auto run = plan.streaming ? (plan.prefetch ? run_rows<T, true, true> : run_rows<T, true, false>)
-                                  : (plan.prefetch ? run_rows<T, false, true> : run_rows<T, false, false>);
-  run(problem, layout, rows);
+  const auto run = plan.prefetch ? run_blocks<T, true> : run_blocks<T, false>;
+  run(problem, layout, table, range);
 }
 
 }  // namespace
