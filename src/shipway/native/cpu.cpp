@@ -4,6 +4,9 @@
 // Source: Intel SDM vol. 2A, CPUID leaves 1 and 7, and XGETBV (register state the system saves).
 
 #include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
 
 #if defined(__x86_64__)
 #include <cpuid.h>
@@ -50,5 +53,26 @@ int isa_level() { return 0; }
 }  // namespace
 #endif
 
-// 0: portable, 1: AVX2 with FMA and F16C, 2: AVX-512 F, DQ, BW and VL.
-extern "C" __attribute__((visibility("default"))) int shipway_isa_level() { return isa_level(); }
+namespace {
+
+// The most that SHIPWAY_ISA allows: to compare kernels, or to look for the cause of a wrong result.
+int allowed_level() {
+  constexpr const char* kNames[] = {"portable", "avx2", "avx512"};
+  const char* wanted = std::getenv("SHIPWAY_ISA");
+  if (wanted == nullptr || *wanted == '\0') return 2;
+  for (int level = 0; level < 3; ++level) {
+    if (std::strcmp(wanted, kNames[level]) == 0) return level;
+  }
+  std::fprintf(stderr, "SHIPWAY_ISA=%s is none of portable, avx2 and avx512; it is ignored\n",
+               wanted);
+  return 2;
+}
+
+}  // namespace
+
+// 0: portable, 1: AVX2 with FMA and F16C, 2: AVX-512 F, DQ, BW and VL. The environment variable
+// SHIPWAY_ISA (portable, avx2 or avx512) can lower it; it is read at the first call only.
+extern "C" __attribute__((visibility("default"))) int shipway_isa_level() {
+  static const int allowed = allowed_level(), offered = isa_level();
+  return allowed < offered ? allowed : offered;
+}

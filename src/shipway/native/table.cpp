@@ -4,11 +4,9 @@
 
 namespace shipway {
 extern const shipway_op ball_query_op;
-namespace msda {
-extern const shipway_op descriptor;
-}
+extern const shipway_op multi_scale_deformable_attn_op;
 }  // namespace shipway
 
 extern "C" {
-SHIPWAY_OPS(&shipway::ball_query_op, &shipway::msda::descriptor)
+SHIPWAY_OPS(&shipway::ball_query_op, &shipway::multi_scale_deformable_attn_op)
 }

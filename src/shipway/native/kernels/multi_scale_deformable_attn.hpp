@@ -37,8 +37,12 @@ struct Layout {
   std::int64_t head_begin, head_count;
 };
 
-// Level data repeated for each sample, so that a vector of samples needs only plain loads. The first
-// sample of head h stands at h * samples().
+inline std::int64_t element_bytes(const Problem& problem) {
+  return problem.dtype == SHIPWAY_FLOAT32 ? 4 : problem.dtype == SHIPWAY_FLOAT64 ? 8 : 2;
+}
+
+// Level data repeated for each sample, so that a vector of samples needs only plain loads. The
+// first sample of head h stands at h * samples().
 struct SampleTable {
   std::vector<float> width, height;               // NaN for an empty level: no point is inside it
   std::vector<std::int32_t> right, bottom;        // last column and row
@@ -49,7 +53,6 @@ struct SampleTable {
 struct Plan {
   int isa;         // as shipway_isa_level
   std::int64_t packed_heads;  // heads copied at a time into a dense plane; 0 to gather in place
-  bool prefetch;   // ask for the next samples' pixels early
 };
 
 // Output rows whose samples are prepared together. A row is one head of one query. Rows that follow
@@ -66,7 +69,8 @@ class Blocks {
  public:
   Blocks(const Problem& problem, const Layout& layout, const Range& range)
       : each_(problem.samples()), heads_(problem.heads),
-        first_row_((range.batch * problem.queries + range.begin) * problem.heads + layout.head_begin),
+        first_row_((range.batch * problem.queries + range.begin) * problem.heads +
+                   layout.head_begin),
         whole_(layout.head_count == problem.heads),
         unit_(whole_ ? 1 : layout.head_count),
         units_((range.end - range.begin) * (whole_ ? problem.heads : 1)),
@@ -93,14 +97,14 @@ inline std::int64_t table_length(const Problem& problem, const Layout& layout) {
   return run + std::max(run, kBlockSamples) + 16;
 }
 
-Plan choose_plan(const Problem& problem, shipway_host* host);
+Plan choose_plan(const Problem& problem, const shipway_host* host);
 int run(const Problem& problem, const Plan& plan, shipway_host* host);
 void run_portable(const Problem& problem, const Range& range);
 #if defined(__x86_64__)
 void run_avx2(const Problem& problem, const Layout& layout, const SampleTable& table,
-              const Plan& plan, const Range& range);
+              const Range& range);
 void run_avx512(const Problem& problem, const Layout& layout, const SampleTable& table,
-                const Plan& plan, const Range& range);
+                const Range& range);
 #endif
 
 }  // namespace shipway::msda

@@ -1,54 +1,42 @@
 // Multi-scale deformable attention with AVX2, FMA and F16C: float32, float16 and bfloat16.
 //
-// Samples are prepared eight at a time into offsets and weights, then each head's channels are summed
-// in registers. A corner outside its level never gets weight 0 on some other pixel (0 * NaN is NaN):
-// its inside neighbour takes both corners, each with half the weight, which is exact.
+// Samples are prepared eight at a time into offsets and weights, then each head's channels are
+// summed in registers. A corner outside its level never gets weight 0 on some other pixel (0 * NaN
+// is NaN): its inside neighbour takes both corners, each with half the weight, which is exact.
 
 #if defined(__x86_64__)
 #include <immintrin.h>
 
 #include <algorithm>
 
-#include "multi_scale_deformable_attn.hpp"
-
-#define SHIPWAY_AVX2 __attribute__((target("avx2,fma,f16c")))
-#define SHIPWAY_AVX2_INLINE __attribute__((target("avx2,fma,f16c"), always_inline)) inline
+#define SHIPWAY_LANES 8
+#define SHIPWAY_TARGET __attribute__((target("avx2,fma,f16c")))
+#define SHIPWAY_INLINE __attribute__((target("avx2,fma,f16c"), always_inline)) inline
+#include "multi_scale_deformable_attn_blocks.hpp"
 
 namespace shipway::msda {
 namespace {
-
-constexpr std::int64_t kLanes = 8;
-#ifndef KAHEAD
-#define KAHEAD 8
-#endif
-constexpr std::int64_t kAhead = KAHEAD;  // samples between a prefetch and its use; at most 2 * kLanes
-
-// Prepared samples. Offsets are in elements from the layout's value; -1 marks a point outside.
-struct Samples {
-  std::int32_t *origin, *right, *down;  // upper left corner, steps to the right and the lower corners
-  float* weights[4];                    // of upper left, upper right, lower left, lower right
-};
 
 struct Pair {
   __m256 first, second;
 };
 
-SHIPWAY_AVX2_INLINE __m256 load(const float* at) { return _mm256_loadu_ps(at); }
-SHIPWAY_AVX2_INLINE __m256 load(const Float16* at) {
+SHIPWAY_INLINE __m256 load(const float* at) { return _mm256_loadu_ps(at); }
+SHIPWAY_INLINE __m256 load(const Float16* at) {
   return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(at)));
 }
-SHIPWAY_AVX2_INLINE __m256 load(const BFloat16* at) {
+SHIPWAY_INLINE __m256 load(const BFloat16* at) {
   const __m128i bits = _mm_loadu_si128(reinterpret_cast<const __m128i*>(at));
   return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(bits), 16));
 }
-SHIPWAY_AVX2_INLINE void store(float* at, __m256 value) { _mm256_storeu_ps(at, value); }
-SHIPWAY_AVX2_INLINE void store(Float16* at, __m256 value) {
+SHIPWAY_INLINE void store(float* at, __m256 value) { _mm256_storeu_ps(at, value); }
+SHIPWAY_INLINE void store(Float16* at, __m256 value) {
   _mm_storeu_si128(reinterpret_cast<__m128i*>(at),
                    _mm256_cvtps_ph(value, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
 }
 
 // Rounds to the nearest bfloat16, kept in the lower half of each 32-bit lane.
-SHIPWAY_AVX2_INLINE __m256i round_bfloat16(__m256 value) {
+SHIPWAY_INLINE __m256i round_bfloat16(__m256 value) {
   const __m256i bits = _mm256_castps_si256(value), upper = _mm256_srli_epi32(bits, 16);
   const __m256i odd = _mm256_and_si256(upper, _mm256_set1_epi32(1));
   const __m256i bias = _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff));
@@ -56,7 +44,7 @@ SHIPWAY_AVX2_INLINE __m256i round_bfloat16(__m256 value) {
   const __m256i nan = _mm256_castps_si256(_mm256_cmp_ps(value, value, _CMP_UNORD_Q));
   return _mm256_blendv_epi8(rounded, _mm256_or_si256(upper, _mm256_set1_epi32(0x40)), nan);
 }
-SHIPWAY_AVX2_INLINE void store(BFloat16* at, __m256 value) {
+SHIPWAY_INLINE void store(BFloat16* at, __m256 value) {
   const __m256i rounded = round_bfloat16(value);
   _mm_storeu_si128(reinterpret_cast<__m128i*>(at),
                    _mm_packus_epi32(_mm256_castsi256_si128(rounded),
@@ -64,23 +52,23 @@ SHIPWAY_AVX2_INLINE void store(BFloat16* at, __m256 value) {
 }
 
 // Sixteen channels. bfloat16 splits into even and odd channels, two instructions instead of four.
-SHIPWAY_AVX2_INLINE Pair load_pair(const float* at) { return {load(at), load(at + kLanes)}; }
-SHIPWAY_AVX2_INLINE Pair load_pair(const Float16* at) { return {load(at), load(at + kLanes)}; }
-SHIPWAY_AVX2_INLINE Pair load_pair(const BFloat16* at) {
+SHIPWAY_INLINE Pair load_pair(const float* at) { return {load(at), load(at + kLanes)}; }
+SHIPWAY_INLINE Pair load_pair(const Float16* at) { return {load(at), load(at + kLanes)}; }
+SHIPWAY_INLINE Pair load_pair(const BFloat16* at) {
   const __m256i bits = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(at));
   const __m256i upper = _mm256_and_si256(bits, _mm256_set1_epi32(static_cast<int>(0xffff0000u)));
   return {_mm256_castsi256_ps(_mm256_slli_epi32(bits, 16)), _mm256_castsi256_ps(upper)};
 }
 
-SHIPWAY_AVX2_INLINE void store_pair(float* at, Pair value) {
+SHIPWAY_INLINE void store_pair(float* at, Pair value) {
   store(at, value.first);
   store(at + kLanes, value.second);
 }
-SHIPWAY_AVX2_INLINE void store_pair(Float16* at, Pair value) {
+SHIPWAY_INLINE void store_pair(Float16* at, Pair value) {
   store(at, value.first);
   store(at + kLanes, value.second);
 }
-SHIPWAY_AVX2_INLINE void store_pair(BFloat16* at, Pair value) {
+SHIPWAY_INLINE void store_pair(BFloat16* at, Pair value) {
   const __m256i odd = _mm256_slli_epi32(round_bfloat16(value.second), 16);
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(at),
                       _mm256_or_si256(round_bfloat16(value.first), odd));
@@ -88,14 +76,14 @@ SHIPWAY_AVX2_INLINE void store_pair(BFloat16* at, Pair value) {
 
 // x and y of eight samples. In-lane shuffles leave the order 0 1 4 5 2 3 6 7, which the permutation
 // mends.
-SHIPWAY_AVX2_INLINE Pair load_locations(const float* at) {
+SHIPWAY_INLINE Pair load_locations(const float* at) {
   const __m256 low = load(at), high = load(at + kLanes);
   const __m256 x = _mm256_shuffle_ps(low, high, 0x88), y = _mm256_shuffle_ps(low, high, 0xdd);
   return {_mm256_castpd_ps(_mm256_permute4x64_pd(_mm256_castps_pd(x), 0xd8)),
           _mm256_castpd_ps(_mm256_permute4x64_pd(_mm256_castps_pd(y), 0xd8))};
 }
-SHIPWAY_AVX2_INLINE Pair load_locations(const BFloat16* at) { return load_pair(at); }
-SHIPWAY_AVX2_INLINE Pair load_locations(const Float16* at) {
+SHIPWAY_INLINE Pair load_locations(const BFloat16* at) { return load_pair(at); }
+SHIPWAY_INLINE Pair load_locations(const Float16* at) {
   const __m256 low = load(at), high = load(at + kLanes);
   const __m256 x = _mm256_shuffle_ps(low, high, 0x88), y = _mm256_shuffle_ps(low, high, 0xdd);
   return {_mm256_castpd_ps(_mm256_permute4x64_pd(_mm256_castps_pd(x), 0xd8)),
@@ -107,8 +95,8 @@ struct Axis {
   __m256i low, both;                   // index of the first; all ones where the second differs
 };
 
-// The two neighbours of `position` among pixels 0 .. last on one axis.
-SHIPWAY_AVX2_INLINE Axis split_axis(__m256 location, __m256 size, __m256i last) {
+// The two neighbours of a location among pixels 0 .. last on one axis.
+SHIPWAY_INLINE Axis split_axis(__m256 location, __m256 size, __m256i last) {
   const __m256 half = _mm256_set1_ps(0.5f), one = _mm256_set1_ps(1.0f);
   const __m256 raw = _mm256_fmsub_ps(location, size, half);
   const __m256 inside = _mm256_and_ps(_mm256_cmp_ps(raw, _mm256_set1_ps(-1.0f), _CMP_GT_OQ),
@@ -128,16 +116,16 @@ SHIPWAY_AVX2_INLINE Axis split_axis(__m256 location, __m256 size, __m256i last) 
           _mm256_castps_si256(both)};
 }
 
-SHIPWAY_AVX2_INLINE __m256i load_int(const std::int32_t* at) {
+SHIPWAY_INLINE __m256i load_int(const std::int32_t* at) {
   return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(at));
 }
-SHIPWAY_AVX2_INLINE void store_int(std::int32_t* at, __m256i value) {
+SHIPWAY_INLINE void store_int(std::int32_t* at, __m256i value) {
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(at), value);
 }
 
 // Prepares samples i .. i + 7, which stand at `entry` of the table.
 template <class T>
-SHIPWAY_AVX2_INLINE void prepare_eight(const T* locations, const T* weights,
+SHIPWAY_INLINE void prepare_eight(const T* locations, const T* weights,
                                        const SampleTable& table, std::int64_t entry,
                                        std::int32_t pixel_stride, const Samples& to,
                                        std::int64_t i) {
@@ -166,10 +154,9 @@ SHIPWAY_AVX2_INLINE void prepare_eight(const T* locations, const T* weights,
   store(to.weights[3] + i, _mm256_mul_ps(lower, x.high_part));
 }
 
-// Prepares `count` samples that follow one another in memory, from number `first` of the tensors on.
-// The last vector may take in samples beyond them, as long as the tensors have any.
+// The last vector may take in samples beyond `count`, as long as the tensors have any.
 template <class T>
-SHIPWAY_AVX2 void prepare(const Problem& problem, std::int64_t first, std::int64_t count,
+SHIPWAY_TARGET void prepare(const Problem& problem, std::int64_t first, std::int64_t count,
                           const SampleTable& table, std::int64_t entry, std::int32_t pixel_stride,
                           const Samples& to, std::int64_t at) {
   const T* locations = static_cast<const T*>(problem.locations) + 2 * first;
@@ -187,7 +174,7 @@ SHIPWAY_AVX2 void prepare(const Problem& problem, std::int64_t first, std::int64
 }
 
 template <class T, int kPairs>
-SHIPWAY_AVX2_INLINE void add_corner(const T* pixel, float weight, Pair* sums) {
+SHIPWAY_INLINE void add_corner(const T* pixel, float weight, Pair* sums) {
   const __m256 factor = _mm256_set1_ps(weight);
   for (int p = 0; p < kPairs; ++p) {
     const Pair channels = load_pair(pixel + 2 * kLanes * p);
@@ -196,30 +183,15 @@ SHIPWAY_AVX2_INLINE void add_corner(const T* pixel, float weight, Pair* sums) {
   }
 }
 
-SHIPWAY_AVX2_INLINE void fetch(const char* at, std::int64_t size_bytes) {
-  for (std::int64_t line = 0; line < size_bytes; line += 64) _mm_prefetch(at + line, _MM_HINT_T0);
-}
-
-template <class T>
-SHIPWAY_AVX2_INLINE void fetch_sample(const T* value, const Samples& samples, std::int64_t i,
-                                      std::int64_t size_bytes) {
-  const T* origin = value + samples.origin[i];
-  const std::int64_t right = samples.right[i], down = samples.down[i];
-  fetch(reinterpret_cast<const char*>(origin), size_bytes);
-  fetch(reinterpret_cast<const char*>(origin + right), size_bytes);
-  fetch(reinterpret_cast<const char*>(origin + down), size_bytes);
-  fetch(reinterpret_cast<const char*>(origin + down + right), size_bytes);
-}
-
 // Sixteen times kPairs channels of one head of one query, from samples [begin, end). kSets sums run
 // beside each other so that additions need not wait for one another.
-template <class T, int kPairs, bool kFetch>
-SHIPWAY_AVX2_INLINE void sum_pairs(const T* value, const Samples& samples, std::int64_t begin,
+template <class T, int kPairs>
+SHIPWAY_INLINE void sum_pairs(const T* value, const Samples& samples, std::int64_t begin,
                                    std::int64_t end, T* output) {
   constexpr int kSets = kPairs >= 4 ? 1 : kPairs >= 2 ? 2 : 4;
   Pair sums[kSets][kPairs] = {};
   for (std::int64_t i = begin; i < end; ++i) {
-    if (kFetch) fetch_sample(value, samples, i + kAhead, 2 * kLanes * kPairs * sizeof(T));
+    fetch_sample(value, samples, i + kAhead, 2 * kLanes * kPairs * sizeof(T));
     const std::int64_t offset = samples.origin[i];
     if (offset < 0) continue;
     const T* upper = value + offset;
@@ -241,7 +213,7 @@ SHIPWAY_AVX2_INLINE void sum_pairs(const T* value, const Samples& samples, std::
 }
 
 template <class T>
-SHIPWAY_AVX2 void sum_eight(const T* value, const Samples& samples, std::int64_t begin,
+SHIPWAY_TARGET void sum_eight(const T* value, const Samples& samples, std::int64_t begin,
                             std::int64_t end, T* output) {
   __m256 sums[4] = {};
   for (std::int64_t i = begin; i < end; ++i) {
@@ -258,7 +230,7 @@ SHIPWAY_AVX2 void sum_eight(const T* value, const Samples& samples, std::int64_t
 
 // Fewer than eight channels.
 template <class T>
-SHIPWAY_AVX2 void sum_few(const T* value, const Samples& samples, std::int64_t begin,
+SHIPWAY_TARGET void sum_few(const T* value, const Samples& samples, std::int64_t begin,
                           std::int64_t end, std::int64_t channels, T* output) {
   float sums[kLanes] = {};
   for (std::int64_t i = begin; i < end; ++i) {
@@ -276,8 +248,8 @@ SHIPWAY_AVX2 void sum_few(const T* value, const Samples& samples, std::int64_t b
 }
 
 // Any number of channels; the last vectors overlap the ones before, so none reaches past the row.
-template <class T, bool kFetch>
-SHIPWAY_AVX2 void sum_any(const T* value, const Samples& samples, std::int64_t begin,
+template <class T>
+SHIPWAY_TARGET void sum_any(const T* value, const Samples& samples, std::int64_t begin,
                           std::int64_t end, std::int64_t channels, T* output) {
   if (channels < 8) return sum_few(value, samples, begin, end, channels, output);
   if (channels < 16) {
@@ -286,113 +258,33 @@ SHIPWAY_AVX2 void sum_any(const T* value, const Samples& samples, std::int64_t b
   }
   std::int64_t c = 0;
   for (; c + 64 <= channels; c += 64) {
-    sum_pairs<T, 4, kFetch>(value + c, samples, begin, end, output + c);
+    sum_pairs<T, 4>(value + c, samples, begin, end, output + c);
   }
   for (; c + 32 <= channels; c += 32) {
-    sum_pairs<T, 2, kFetch>(value + c, samples, begin, end, output + c);
+    sum_pairs<T, 2>(value + c, samples, begin, end, output + c);
   }
   for (; c < channels; c += 16) {
     c = std::min(c, channels - 16);
-    sum_pairs<T, 1, kFetch>(value + c, samples, begin, end, output + c);
+    sum_pairs<T, 1>(value + c, samples, begin, end, output + c);
   }
 }
 
-template <class T, bool kFetch>
-SHIPWAY_AVX2_INLINE void sum_channels(const T* value, const Samples& samples, std::int64_t begin,
+template <class T>
+SHIPWAY_TARGET void sum_channels(const T* value, const Samples& samples, std::int64_t begin,
                                       std::int64_t end, std::int64_t channels, T* output) {
   switch (channels) {
-    case 16: return sum_pairs<T, 1, kFetch>(value, samples, begin, end, output);
-    case 32: return sum_pairs<T, 2, kFetch>(value, samples, begin, end, output);
-    case 64: return sum_pairs<T, 4, kFetch>(value, samples, begin, end, output);
-    default: return sum_any<T, kFetch>(value, samples, begin, end, channels, output);
+    case 16: return sum_pairs<T, 1>(value, samples, begin, end, output);
+    case 32: return sum_pairs<T, 2>(value, samples, begin, end, output);
+    case 64: return sum_pairs<T, 4>(value, samples, begin, end, output);
+    default: return sum_any<T>(value, samples, begin, end, channels, output);
   }
-}
-
-// Two blocks of prepared samples: while one is summed, the next one is being fetched.
-struct Buffers {
-  std::vector<std::int32_t> ints;
-  std::vector<float> floats;
-  Samples samples[2];
-
-  explicit Buffers(std::int64_t block) {
-    const std::int64_t step = block + 2 * kLanes;
-    ints.resize(static_cast<std::size_t>(6 * step));
-    floats.resize(static_cast<std::size_t>(8 * step));
-    for (int k = 0; k < 2; ++k) {
-      std::int32_t* i = ints.data() + 3 * step * k;
-      float* f = floats.data() + 4 * step * k;
-      samples[k] = {i, i + step, i + 2 * step, {f, f + step, f + 2 * step, f + 3 * step}};
-    }
-  }
-};
-
-template <class T>
-SHIPWAY_AVX2 void prepare_block(const Problem& problem, const Layout& layout,
-                                const SampleTable& table, const Block& block, const Samples& to) {
-  const std::int64_t each = problem.samples(), stride = layout.pixel_stride;
-  const std::int64_t entry = block.head * each, run = block.rows_per_run * each;
-  for (std::int64_t i = 0; i < block.runs; ++i) {
-    const std::int64_t first = (block.first_row + i * problem.heads) * each;
-    prepare<T>(problem, first, run, table, entry, static_cast<std::int32_t>(stride), to, i * run);
-  }
-}
-
-// Lets prefetches run from the end of one block into the next.
-SHIPWAY_AVX2 void chain(const Samples& from, const Samples& to, std::int64_t count) {
-  for (std::int64_t i = 0; i < kAhead; i += kLanes) {
-    store_int(to.origin + count + i, load_int(from.origin + i));
-    store_int(to.right + count + i, load_int(from.right + i));
-    store_int(to.down + count + i, load_int(from.down + i));
-  }
-}
-
-template <class T, bool kFetch>
-SHIPWAY_AVX2 void sum_block(const Problem& problem, const Layout& layout, const Block& block,
-                            const Samples& samples) {
-  const std::int64_t each = problem.samples(), channels = problem.channels;
-  std::int64_t first = 0;
-  for (std::int64_t i = 0; i < block.runs; ++i) {
-    T* output = static_cast<T*>(problem.output) + (block.first_row + i * problem.heads) * channels;
-    for (std::int64_t k = 0; k < block.rows_per_run; ++k, first += each, output += channels) {
-      sum_channels<T, kFetch>(static_cast<const T*>(layout.value), samples, first, first + each,
-                              channels, output);
-    }
-  }
-}
-
-template <class T, bool kFetch>
-SHIPWAY_AVX2 void run_blocks(const Problem& problem, const Layout& layout,
-                             const SampleTable& table, const Range& range) {
-  const Blocks blocks(problem, layout, range);
-  const Buffers buffers(blocks.samples());
-  prepare_block<T>(problem, layout, table, blocks.at(0), buffers.samples[0]);
-  for (std::int64_t i = 0; i < blocks.count(); ++i) {
-    const Samples &now = buffers.samples[i % 2], &next = buffers.samples[1 - i % 2];
-    const Block block = blocks.at(i);
-    if (i + 1 < blocks.count()) {
-      prepare_block<T>(problem, layout, table, blocks.at(i + 1), next);
-      if (kFetch) chain(next, now, block.runs * block.rows_per_run * problem.samples());
-    }
-    sum_block<T, kFetch>(problem, layout, block, now);
-  }
-}
-
-template <class T>
-void run_type(const Problem& problem, const Layout& layout, const SampleTable& table,
-              const Plan& plan, const Range& range) {
-  const auto run = plan.prefetch ? run_blocks<T, true> : run_blocks<T, false>;
-  run(problem, layout, table, range);
 }
 
 }  // namespace
 
 void run_avx2(const Problem& problem, const Layout& layout, const SampleTable& table,
-              const Plan& plan, const Range& range) {
-  switch (problem.dtype) {
-    case SHIPWAY_FLOAT16: return run_type<Float16>(problem, layout, table, plan, range);
-    case SHIPWAY_BFLOAT16: return run_type<BFloat16>(problem, layout, table, plan, range);
-    default: return run_type<float>(problem, layout, table, plan, range);
-  }
+              const Range& range) {
+  run_types(problem, layout, table, range);
 }
 
 }  // namespace shipway::msda

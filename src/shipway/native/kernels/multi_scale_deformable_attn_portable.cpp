@@ -12,7 +12,7 @@ struct Sample {
   wide_t<T> x, y, weight;  // in pixels of the level, 0 at the centre of pixel 0
 };
 
-// Adds weight * pixel to the sums. A pixel outside its level must not be read at all: 0 * NaN is NaN.
+// Adds weight * pixel to the sums. Never for a pixel outside its level: 0 * NaN is NaN.
 template <class T>
 void add_pixel(const T* pixel, wide_t<T> weight, std::int64_t channels, wide_t<T>* sums) {
   for (std::int64_t c = 0; c < channels; ++c) sums[c] += weight * static_cast<wide_t<T>>(pixel[c]);
@@ -41,8 +41,8 @@ void run_head(const Problem& problem, std::int64_t batch, std::int64_t index, wi
   using W = wide_t<T>;
   const T* weights = static_cast<const T*>(problem.weights) + index * problem.samples();
   const T* locations = static_cast<const T*>(problem.locations) + index * problem.samples() * 2;
-  const T* head = static_cast<const T*>(problem.value) +
-                  (batch * problem.pixels * problem.heads + index % problem.heads) * problem.channels;
+  const std::int64_t first = batch * problem.pixels * problem.heads + index % problem.heads;
+  const T* head = static_cast<const T*>(problem.value) + first * problem.channels;
   for (std::int64_t c = 0; c < problem.channels; ++c) sums[c] = 0;
   for (std::int64_t i = 0; i < problem.samples(); ++i) {
     const std::int64_t level = i / problem.points;
