@@ -69,13 +69,15 @@ class Kernel:
         sources: C++ files that together define `shipway_ops`; compiled when first needed. () with
             no library is the library that Shipway itself was built with.
         library: A library that is built already.
-        cuda: A CUDA source.
+        cuda: A CUDA source, compiled with nvcc where there is a GPU.
+        launch: "module:function" of its launch rule; see shipway.ops.cuda_launch.
         flags: Further flags for the compiler.
     """
 
     sources: tuple[Path, ...] = ()
     library: Path | None = None
     cuda: Path | None = None
+    launch: str = ""
     flags: tuple[str, ...] = ()
 
     @property

@@ -44,6 +44,7 @@ def register_all() -> None:
 def _register(op: CustomOp) -> Any:
     import torch
 
+    from shipway.ops.cuda_kernel import register_cuda_kernel
     from shipway.ops.native_op import register_native
 
     _ = op.signature  # complains about a wrong schema before torch does
@@ -61,6 +62,7 @@ def _register(op: CustomOp) -> Any:
             op.name, _backward(op), setup_context=_keep_inputs, lib=library
         )
     register_native(op)
+    register_cuda_kernel(op)
     return library
 
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from shipway.ops.definition import BUILT_IN, Alias, Sample, custom_op
+from shipway import native
+from shipway.ops.definition import Alias, Kernel, Sample, custom_op
 
 __all__ = ["multi_scale_deformable_attn", "multi_scale_deformable_attn_op"]
 
+_CUDA = Path(native.__file__).parent / "cuda" / "multi_scale_deformable_attn.cu"
 _ATC = "Ascend/DrivingSDK onnx_plugin/onnx_multi_scale_deformable_attn.cpp, e667017"
 
 
@@ -82,7 +85,7 @@ def _shape(
     types="TIITT->T",
     shape=_shape,
     samples=_samples,
-    kernel=BUILT_IN,
+    kernel=Kernel(cuda=_CUDA, launch="shipway.ops.cuda_multi_scale_deformable_attn:launch_rule"),
     aliases=(
         Alias("npu", "MultiScaleDeformableAttn", index="int32", source=_ATC),
         Alias("", "MultiScaleDeformableAttn", "int32", tuple(range(8, 14)), _ATC),
