@@ -277,7 +277,7 @@ std::string shape_text(const shipway_tensor& tensor) {
 
 int fail_input(shipway_host* host, Input input, const shipway_tensor* in,
                const std::string& wanted) {
-  return fail(host, std::string("MultiScaleDeformableAttn: ") + kInputNames[input] + " has shape " +
+  return fail(host, std::string(kInputNames[input]) + " has shape " +
                         shape_text(in[input]) + ", but must be " + wanted);
 }
 
@@ -296,7 +296,7 @@ int agree(shipway_host* host, Shared& shared, const shipway_tensor* in, Input in
     shared.from = input;
   }
   if (size == shared.size) return 0;
-  return fail(host, std::string("MultiScaleDeformableAttn: ") + kInputNames[input] + " " +
+  return fail(host, std::string(kInputNames[input]) + " " +
                         shape_text(in[input]) + " has " + std::to_string(size) + " " + shared.name +
                         " (axis " + std::to_string(axis) + "), but " + kInputNames[shared.from] +
                         " " + shape_text(in[shared.from]) + " has " + std::to_string(shared.size));
@@ -343,7 +343,7 @@ int check_levels(const msda::Problem& problem, shipway_host* host) {
     const bool whole = height >= 0 && width >= 0 && start >= 0 && start <= problem.pixels;
     const std::int64_t room = whole ? problem.pixels - start : 0;
     if (whole && (height == 0 || width <= room / height)) continue;
-    return fail(host, "MultiScaleDeformableAttn: level " + std::to_string(level) +
+    return fail(host, "level " + std::to_string(level) +
                           " starts at pixel " + std::to_string(start) + " and has " +
                           std::to_string(height) + " x " + std::to_string(width) +
                           " pixels, which does not fit into the value's " +
