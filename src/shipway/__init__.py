@@ -33,7 +33,8 @@ if TYPE_CHECKING:
     from shipway.export.name_map import NameMap, read_name_map
     from shipway.export.options import ExportOptions
     from shipway.export.portable import PortableModel
-    from shipway.ops.definition import CustomOp, Sample, custom_op
+    from shipway.ops.defining import custom_op
+    from shipway.ops.definition import CustomOp, Sample
     from shipway.proof.export import prove_export
     from shipway.proof.operator import prove_operator
     from shipway.proof.results import Proof
@@ -67,7 +68,8 @@ _HOMES = {
     "export.name_map": ("NameMap", "read_name_map"),
     "export.options": ("ExportOptions",),
     "export.portable": ("PortableModel",),
-    "ops.definition": ("CustomOp", "Sample", "custom_op"),
+    "ops.defining": ("custom_op",),
+    "ops.definition": ("CustomOp", "Sample"),
     "proof.export": ("prove_export",),
     "proof.operator": ("prove_operator",),
     "proof.results": ("Proof",),

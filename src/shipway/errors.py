@@ -10,6 +10,7 @@
   x DatasetError          a label file, image or array of a data set is not usable      exit 4
   x EngineError           an engine failed while compiling, loading or running          exit 5
     + EngineMissing       the engine's package is not installed                         exit 3
+    + CompilerMissing     a kernel would have to be compiled, and nothing can           exit 3
 
 A comparison that fails or a limit that is missed is a result, not an error (exit 1).
 Exit 0 means pass; 70 means a bug in Shipway, and is the only case that shows a traceback.
@@ -22,6 +23,7 @@ from functools import partial
 from typing import ClassVar
 
 __all__ = [
+    "CompilerMissing",
     "DatasetError",
     "EngineError",
     "EngineMissing",
@@ -86,6 +88,12 @@ class EngineError(ShipwayError):
     """An engine failed while compiling, loading or running."""
 
     exit_code = 5
+
+
+class CompilerMissing(EngineError):
+    """A kernel would have to be compiled, and there is no compiler."""
+
+    exit_code = 3
 
 
 class EngineMissing(EngineError):

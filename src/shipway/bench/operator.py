@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["OperatorSpeed", "measure_operator"]
 
 _OPSET = 20
+_KERNEL = "onnxruntime native kernel"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +68,7 @@ def measure_operator(
     seed: int = 0,
     progress: Progress = SILENT,
 ) -> OperatorSpeed:
-    """Measure the kernel and the portable body in ONNX Runtime, and the kernel in OpenVINO.
+    """Measure the kernel in ONNX Runtime, and the portable body there and in OpenVINO.
 
     Args:
         op: The operator; its definition must have samples.
@@ -90,14 +91,14 @@ def measure_operator(
     family = Family(op, dtype, (call,))
     options = EngineOptions(threads=threads)
     plan = {
-        "onnxruntime kernel": "onnxruntime",
+        _KERNEL: "onnxruntime",
         "onnxruntime portable body": "",
-        "openvino kernel": "openvino",
+        "openvino portable body": "openvino",
     }
     skipped: dict[str, str] = {}
     sessions: dict[str, Session] = {}
     if why := why_portable(op):
-        skipped = {name: why for name, engine in plan.items() if engine}
+        skipped = {_KERNEL: why}
     with tempfile.TemporaryDirectory(prefix="shipway-op-") as folder, ExitStack() as stack:
         for at, (name, engine) in enumerate(plan.items()):
             if name in skipped:

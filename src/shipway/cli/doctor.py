@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,10 +11,10 @@ from shipway.engines.base import Availability
 from shipway.engines.registry import engine_names, find_engine
 from shipway.environment import describe_environment
 from shipway.errors import ShipwayError
+from shipway.native.build import compiler_version, find_compiler
 
 __all__ = ["doctor"]
 
-_COMPILERS = ("g++", "clang++")
 _GET_COMPILER = "apt-get install g++"
 
 
@@ -62,12 +60,9 @@ def _probe(name: str) -> Availability:
 
 
 def _find_compiler() -> _Tool:
-    for name in _COMPILERS:
-        if path := shutil.which(name):
-            printed = subprocess.run(  # noqa: S603 -- a compiler found on PATH, asked for its version
-                [path, "--version"], capture_output=True, text=True, check=False
-            ).stdout
-            return _Tool("C++ compiler", printed.partition("\n")[0], "")
+    path = find_compiler()
+    if path is not None:
+        return _Tool("C++ compiler", compiler_version(path), "")
     return _Tool("C++ compiler", "", _GET_COMPILER)
 
 

@@ -32,7 +32,7 @@ op = App(
 
 ```
 shipway op new my_add && cd my_add && make test
-shipway op verify roi_align
+shipway op verify ball_query
 ```
 """,
     help_format="markdown",
@@ -80,7 +80,7 @@ def _describe(one: CustomOp) -> dict[str, Any]:
         "schema": one.schema,
         "aliases": [f"{alias.domain or 'ai.onnx'}::{alias.name}" for alias in one.aliases],
         "floats": list(one.floats) if "T" in one.types else [],
-        "kernel": ("portable body" if why else "native") + (" + CUDA" if has_cuda else ""),
+        "kernel": ("portable body" if why else "native") + (" + CUDA source" if has_cuda else ""),
         "why_portable": why,
         "differentiable": one.differentiable,
         "doc": one.doc,
@@ -182,7 +182,7 @@ def _show(proof: OperatorProof) -> None:
 def bench_operator(
     name: str, *, seconds: float = 2.0, threads: int = 0, seed: int = 0, json: Flag = False
 ) -> int:
-    """Measure an operator on the largest of its samples: each engine, kernel and portable body.
+    """Measure an operator on the largest of its samples: native kernel and portable body.
 
     ```
     shipway op bench ball_query --seconds 1

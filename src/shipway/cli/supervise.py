@@ -6,18 +6,14 @@ import os
 import signal
 import subprocess
 import sys
-import threading
-import time
 
-from shipway.errors import EngineError, UsageError
+from shipway.errors import EngineError
 from shipway.ops import kernel_library
+from shipway.ops.watchdog import watch_kernels
 
 __all__ = ["SupervisionNeeded", "guard_kernels", "is_supervised", "run_supervised"]
 
 _MARK = "SHIPWAY_SUPERVISED"
-_LIMIT = "SHIPWAY_KERNEL_TIMEOUT"
-_DEFAULT_LIMIT_SECONDS = 120.0
-_POLL_SECONDS = 0.2
 _ENGINE_FAILED = 5
 
 
@@ -44,32 +40,12 @@ def _demand() -> None:
 
 def _start_watch() -> None:
     kernel_library.before_user_kernel = None
-    threading.Thread(target=_watch, args=(_limit_seconds(),), daemon=True).start()
+    watch_kernels(_stop)
 
 
-def _limit_seconds() -> float:
-    text = os.environ.get(_LIMIT, "")
-    try:
-        limit = float(text) if text else _DEFAULT_LIMIT_SECONDS
-    except ValueError:
-        limit = 0.0
-    if limit <= 0:
-        raise UsageError(f"{_LIMIT} must be a number of seconds above 0, not '{text}'.")
-    return limit
-
-
-def _watch(limit_seconds: float) -> None:
-    while True:
-        time.sleep(_POLL_SECONDS)
-        name, seconds = kernel_library.longest_call()
-        if seconds > limit_seconds:
-            print(
-                f"error: The kernel of {name} has not returned for {seconds:.0f} s and was stopped.\n"
-                f"hint:  Look for an endless loop in it; {_LIMIT}=SECONDS allows more time.",
-                file=sys.stderr,
-                flush=True,
-            )
-            os._exit(_ENGINE_FAILED)
+def _stop(message: str, hint: str) -> None:
+    print(f"error: {message}\nhint:  {hint}", file=sys.stderr, flush=True)
+    os._exit(_ENGINE_FAILED)
 
 
 def run_supervised(arguments: list[str]) -> int:

@@ -48,7 +48,7 @@ from shipway.engines.staging import Maker, placed, staged
 from shipway.environment import package_version
 from shipway.errors import EngineError, EngineMissing, ShipwayError
 from shipway.export.portable import PortableModel
-from shipway.ops.kernel_library import KernelLibrary, libraries_of, library_of
+from shipway.ops.kernel_library import KernelLibrary, libraries_of, library_of, why_portable
 from shipway.tensors import Tensors
 
 if TYPE_CHECKING:
@@ -160,6 +160,7 @@ class OnnxRuntimeEngine:
         _MAKER.open(artifact)
         proto = read_onnx(artifact.path)
         raise_errors(_TITLE, unknown_findings(proto, _title(), _is_known))
+        _require_kernels(artifact, proto)
         session = _open(artifact.path, options, _libraries(proto))
         return OnnxRuntimeSession(artifact, session, options)
 
@@ -208,6 +209,17 @@ def _title() -> str:
 def _libraries(proto: ModelProto) -> tuple[KernelLibrary, ...]:
     """Return the libraries with the kernels of a model's custom operators."""
     return libraries_of(operators_in(proto).values())
+
+
+def _require_kernels(artifact: Artifact, proto: ModelProto) -> None:
+    """Refuse a model that was compiled where its operators had kernels, and here they have none."""
+    bodies = {function.name for function in proto.functions}
+    for op in operators_in(proto).values():
+        if library_of(op) is None and op.onnx_name not in bodies:
+            raise EngineError(
+                f"{artifact.path} needs the native kernel of {op.name}: {why_portable(op)}",
+                hint="Compile the model here, with --engine onnxruntime: it then gets the portable body.",
+            )
 
 
 def _is_known(operator: Operator) -> bool:

@@ -147,6 +147,5 @@ def _unknown(operator: Operator, node: str, runtime: str) -> Finding:
         f"No kernel for custom operator {domain}::{name} in {runtime}, and no definition here "
         "(other tools say: No parser is registered).",
         where=node,
-        hint=f"Give its definition with --ops FILE.py (shipway op new writes one), or export "
-        f"without {domain}::{name}: --custom-ops inline.",
+        hint="Give its definition with --ops FILE.py; shipway op new NAME starts one.",
     )

@@ -6,7 +6,6 @@ import fcntl
 import functools
 import hashlib
 import os
-import re
 import shlex
 import shutil
 import subprocess
@@ -14,9 +13,17 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from shipway.errors import EngineError, EngineMissing, OutputError
+from shipway.errors import CompilerMissing, EngineError, OutputError
+from shipway.native.compiling import run_compiler
 
-__all__ = ["ADAPTERS", "INCLUDE", "build_library", "cache_folder", "find_compiler"]
+__all__ = [
+    "ADAPTERS",
+    "INCLUDE",
+    "build_library",
+    "cache_folder",
+    "compiler_version",
+    "find_compiler",
+]
 
 INCLUDE = Path(__file__).parent / "include"
 """Folder of shipway_op.h and shipway_kernel.hpp."""
@@ -34,9 +41,6 @@ _FLAGS = (
     "-Wextra",
 )
 _INSTALL = "apt-get install g++  (Debian, Ubuntu), or dnf install gcc-c++  (Fedora)"
-_ERROR = re.compile(r"\berror\b|undefined reference|No such file", re.IGNORECASE)
-_SHOWN = 6
-_LIMIT_SECONDS = 600
 
 
 def find_compiler() -> str | None:
@@ -77,13 +81,13 @@ def build_library(
         versions: What else the result depends on, such as the version of a runtime.
 
     Raises:
-        EngineMissing: There is no C++ compiler.
+        CompilerMissing: There is no C++ compiler.
         EngineError: A source is absent, or the compiler refuses it; the message quotes it.
         OutputError: The cache cannot be written.
     """
     compiler = find_compiler()
     if compiler is None:
-        raise EngineMissing("native kernels", install=_INSTALL, why="no C++ compiler")
+        raise CompilerMissing("There is no C++ compiler.", hint=_INSTALL)
     for source in sources:
         if not source.is_file():
             raise EngineError(
@@ -116,13 +120,14 @@ def _key(
     ours = {item for folder in (INCLUDE, ADAPTERS) for item in folder.iterdir() if item.is_file()}
     for path in (*sources, *sorted(near | ours)):
         digest.update(f"{path.name}\0".encode() + path.read_bytes() + b"\0")
-    for text in (*options, _version(compiler), *versions):
+    for text in (*options, compiler_version(compiler), *versions):
         digest.update(text.encode() + b"\0")
     return digest.hexdigest()[:24]
 
 
 @functools.cache
-def _version(compiler: str) -> str:
+def compiler_version(compiler: str) -> str:
+    """Return the first line a compiler says of itself."""
     command = [compiler, "--version"]
     listed = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 -- the user's own compiler
     return listed.stdout.partition("\n")[0]
@@ -135,37 +140,6 @@ def _compile(compiler: str, sources: Sequence[Path], options: Sequence[str], tar
         libraries = [item for item in options if item.startswith(("-l", "-L", "-Wl", "/"))]
         rest = [item for item in options if item not in libraries]
         command = [compiler, *rest, *map(str, sources), *libraries, "-ldl", "-o", str(made)]
-        try:
-            done = subprocess.run(  # noqa: S603 -- the user's own compiler on the user's own files
-                command,
-                capture_output=True,
-                text=True,
-                errors="replace",
-                check=False,
-                timeout=_LIMIT_SECONDS,
-                env={**os.environ, "LC_ALL": "C", "TMPDIR": folder},
-            )
-        except subprocess.TimeoutExpired as error:
-            raise EngineError(
-                f"The compiler did not finish {sources[0]} in {_LIMIT_SECONDS} s.",
-                hint=f"Try it by hand: {shlex.join(command)}",
-            ) from error
-        if done.returncode != 0:
-            raise _refusal(sources, done.stderr, command)
+        named = ", ".join(source.name for source in sources if source.parent != ADAPTERS)
+        run_compiler(command, "The C++ compiler", named, folder)
         made.replace(target)
-
-
-def _refusal(sources: Sequence[Path], text: str, command: Sequence[str]) -> EngineError:
-    lines = [line for line in text.splitlines() if line.strip()]
-    told = [line for line in lines if _ERROR.search(line)] or lines
-    if "No space left" in text:
-        return EngineError(
-            "The disk is full: the kernel cannot be compiled.",
-            hint="Make room, or set SHIPWAY_CACHE to a folder on another disk.",
-        )
-    named = ", ".join(source.name for source in sources if source.parent != ADAPTERS)
-    more = f"\n... and {len(told) - _SHOWN} more" if len(told) > _SHOWN else ""
-    return EngineError(
-        f"The C++ compiler refuses {named}:\n" + "\n".join(told[:_SHOWN]) + more,
-        hint=f"Mend the source; to see everything: {shlex.join(command)}",
-    )

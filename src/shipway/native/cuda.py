@@ -21,10 +21,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from shipway.errors import EngineError, EngineMissing, OutputError
+from shipway.errors import CompilerMissing, EngineError, EngineMissing, OutputError
+from shipway.native.compiling import run_compiler
 
 __all__ = [
     "ARCHITECTURES",
+    "SOURCES",
     "CudaModule",
     "Grid",
     "compile_cuda",
@@ -34,14 +36,13 @@ __all__ = [
     "nvcc_version",
 ]
 
+SOURCES = Path(__file__).parent / "cuda"
+"""Folder of Shipway's own CUDA sources."""
 ARCHITECTURES = ("sm_80", "sm_90", "compute_80")
 """Machine code for Ampere and Hopper; newer GPUs compile the PTX of compute_80 when it is loaded."""
 _FLAGS = ("-std=c++17", "-O3", "--fatbin", "-Werror", "all-warnings")
 _INSTALL = "https://developer.nvidia.com/cuda-downloads, or set NVCC to the compiler's path"
 _ARCHITECTURE = re.compile(r"(sm|compute)_(\d+[af]?)")
-_ERROR = re.compile(r"\b(error|fatal)\b", re.IGNORECASE)
-_SHOWN = 6
-_LIMIT_SECONDS = 600
 _TOO_NEW = (209, 222)  # no binary for this GPU, PTX newer than the driver
 _MULTIPROCESSORS = 16  # CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT
 
@@ -74,7 +75,7 @@ def compile_cuda(source: Path, target: Path, architectures: Sequence[str] = ARCH
         `target`.
 
     Raises:
-        EngineMissing: There is no nvcc.
+        CompilerMissing: There is no nvcc.
         EngineError: The source is absent, or nvcc refuses it; the message quotes it.
         OutputError: The target's folder cannot be written.
     """
@@ -82,7 +83,7 @@ def compile_cuda(source: Path, target: Path, architectures: Sequence[str] = ARCH
     if nvcc is None:
         named = os.environ.get("NVCC")
         why = f"NVCC names {named}, which cannot be run" if named else "no nvcc"
-        raise EngineMissing("CUDA kernels", install=_INSTALL, why=why)
+        raise CompilerMissing(f"There is no CUDA compiler: {why}.", hint=_INSTALL)
     if not source.is_file():
         raise EngineError(
             f"There is no kernel source {source}.", hint="Check the path in the definition."
@@ -92,7 +93,8 @@ def compile_cuda(source: Path, target: Path, architectures: Sequence[str] = ARCH
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=target.parent, prefix=".tmp-") as folder:
             made = Path(folder) / target.name
-            _run_nvcc([nvcc, *_FLAGS, *codes, str(source), "-o", str(made)], source, folder)
+            command = [nvcc, *_FLAGS, *codes, str(source), "-o", str(made)]
+            run_compiler(command, "nvcc", source.name, folder)
             made.replace(target)
     except OSError as error:
         raise OutputError(
@@ -109,32 +111,6 @@ def _gencode(architecture: str) -> str:
             hint="Write sm_90 for machine code or compute_90 for PTX; `nvcc --list-gpu-code` lists them.",
         )
     return f"-gencode=arch=compute_{match.group(2)},code={architecture}"
-
-
-def _run_nvcc(command: Sequence[str], source: Path, folder: str) -> None:
-    try:
-        done = subprocess.run(  # noqa: S603 -- the user's own compiler on the user's own files
-            command,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            check=False,
-            timeout=_LIMIT_SECONDS,
-            env={**os.environ, "LC_ALL": "C", "TMPDIR": folder},
-        )
-    except subprocess.TimeoutExpired as error:
-        raise EngineError(
-            f"nvcc did not finish {source} in {_LIMIT_SECONDS} s.",
-            hint=f"Try it by hand: {shlex.join(command)}",
-        ) from error
-    if done.returncode != 0:
-        lines = [line for line in f"{done.stderr}\n{done.stdout}".splitlines() if line.strip()]
-        told = [line for line in lines if _ERROR.search(line)] or lines
-        more = f"\n... and {len(told) - _SHOWN} more" if len(told) > _SHOWN else ""
-        raise EngineError(
-            f"nvcc refuses {source.name}:\n" + "\n".join(told[:_SHOWN]) + more,
-            hint=f"Mend the source; to see everything: {shlex.join(command)}",
-        )
 
 
 @functools.cache

@@ -11,13 +11,15 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from shipway.ops.definition import Alias, CustomOp, Kernel, Sample, custom_op
+    from shipway.ops.defining import custom_op
+    from shipway.ops.definition import Alias, CustomOp, Kernel, Sample
     from shipway.ops.operators.ball_query import ball_query
     from shipway.ops.operators.multi_scale_deformable_attn import multi_scale_deformable_attn
     from shipway.ops.registry import all_operators, find_operator
 
 _HOMES = {
-    "definition": ("Alias", "CustomOp", "Kernel", "Sample", "custom_op"),
+    "defining": ("custom_op",),
+    "definition": ("Alias", "CustomOp", "Kernel", "Sample"),
     "operators.ball_query": ("ball_query",),
     "operators.multi_scale_deformable_attn": ("multi_scale_deformable_attn",),
     "registry": ("all_operators", "find_operator"),

@@ -8,7 +8,7 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from shipway.errors import EngineMissing, OutputError
+from shipway.errors import CompilerMissing, OutputError
 from shipway.native.build import cache_folder
 from shipway.native.cuda import ARCHITECTURES, compile_cuda, find_nvcc, nvcc_version
 
@@ -42,7 +42,7 @@ def register_cuda_kernel(op: CustomOp) -> bool:
 
     try:
         fatbin = build_cuda(op.short_name, kernel.cuda)
-    except EngineMissing as error:
+    except CompilerMissing as error:
         _LOG.warning("%s runs its reference on the GPU: %s %s", op.name, error, error.hint)
         return False
     _KEPT[op.name] = register_cuda(op.name, fatbin, _launch_rule(kernel))
@@ -57,7 +57,7 @@ def build_cuda(name: str, source: Path) -> Path:
         source: The .cu file; headers beside it count as parts of it.
 
     Raises:
-        EngineMissing: There is no nvcc.
+        CompilerMissing: There is no nvcc.
         EngineError: nvcc refuses the source.
         OutputError: The cache cannot be written.
     """

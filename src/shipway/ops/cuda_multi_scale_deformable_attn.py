@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import ctypes
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
-import shipway.native
 from shipway.errors import TensorError
-from shipway.native.cuda import Grid
+from shipway.native.cuda import SOURCES, Grid
 from shipway.ops.cuda_launch import Launch
 
 __all__ = ["SOURCE", "Problem", "launch_rule"]
 
-SOURCE = Path(shipway.native.__file__).parent / "cuda" / "multi_scale_deformable_attn.cu"
+SOURCE = SOURCES / "multi_scale_deformable_attn.cu"
 _KERNELS = {
     torch.float32: "multi_scale_deformable_attn_f32",
     torch.float16: "multi_scale_deformable_attn_f16",

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from shipway.errors import UsageError
+from shipway.errors import EngineError
+from shipway.ops.schema import Signature, read_signature
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from shipway.ops.schema import Signature
+__all__ = ["BUILT_IN", "FLOATS", "Alias", "CustomOp", "Kernel", "Sample"]
 
-__all__ = ["BUILT_IN", "Alias", "CustomOp", "Kernel", "Sample", "custom_op"]
-
-_NAME = re.compile(r"([A-Za-z_]\w*)::([A-Za-z_]\w*)")
 FLOATS = ("float32", "float16", "bfloat16", "float64")
 _TOLERANCES = {"float64": 1e-12, "float32": 1e-5, "float16": 2e-3, "bfloat16": 1.6e-2}
 
@@ -117,6 +114,7 @@ class CustomOp:
             attributes; returns the outputs.
         differentiable: False where a gradient makes no sense (indices, boxes that are kept).
         foreign: Torch knows it already, from somebody else's torch.library.
+        overload: Gives the torch operator, registered first if need be; `custom_op` sets it.
     """
 
     name: str
@@ -134,6 +132,7 @@ class CustomOp:
     standard: Callable[..., Any] | None = None
     differentiable: bool = True
     foreign: bool = False
+    overload: Callable[[CustomOp], Any] | None = None
 
     @property
     def namespace(self) -> str:
@@ -159,9 +158,7 @@ class CustomOp:
     @cached_property
     def signature(self) -> Signature:
         """Inputs, attributes and outputs, read from the schema."""
-        from shipway.ops.schema import read_signature
-
-        return read_signature(self)
+        return read_signature(self.name, self.schema, self.types)
 
     def tolerance(self, dtype: str) -> float:
         """Return the largest relative L2 against the float64 reference that passes."""
@@ -169,82 +166,9 @@ class CustomOp:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Call the torch operator; it is registered first if it is not yet."""
-        from shipway.ops.torch_op import overload_of
-
-        return overload_of(self)(*args, **kwargs)
-
-
-def custom_op(  # noqa: PLR0913 -- one argument a field of the definition, all but two with a default
-    name: str,
-    *,
-    schema: str,
-    types: str,
-    onnx_name: str = "",
-    version: int = 1,
-    floats: Sequence[str] = FLOATS,
-    shape: Callable[..., Any] | None = None,
-    tolerances: Mapping[str, float] | None = None,
-    samples: Callable[[np.random.Generator], Iterable[Sample]] | None = None,
-    kernel: Kernel | str | Path | None = None,
-    aliases: Sequence[Alias] = (),
-    standard: Callable[..., Any] | None = None,
-    differentiable: bool = True,
-) -> Callable[[Callable[..., Any]], CustomOp]:
-    """Define an operator: decorates its PyTorch reference. The arguments are those of `CustomOp`.
-
-    Args:
-        name: `namespace::name`.
-        schema: Torch schema without the name.
-        types: One letter an input, "->", one an output.
-        onnx_name: ONNX node type; the name in capitals (my_add, MyAdd) if not given.
-        version: Opset version of the ONNX domain.
-        floats: Dtypes that letter T may take.
-        shape: Shape rule; None runs the reference on fake tensors.
-        tolerances: Largest relative L2 against the float64 reference, by dtype.
-        samples: Calls for `shipway op verify`.
-        kernel: Native code: a `Kernel`, or the C++ file of one.
-        aliases: Names in the domains of others.
-        standard: How ONNX itself writes the operator.
-        differentiable: False where a gradient makes no sense.
-
-    Raises:
-        UsageError: The name is no `namespace::name`, or an operator of this name is defined already.
-
-    Example:
-        >>> @custom_op("doctest::my_add", schema="(Tensor x, Tensor y) -> Tensor", types="TT->T")
-        ... def my_add(x, y):
-        ...     return x + y
-        >>> my_add.onnx_id
-        'doctest::MyAdd'
-    """
-    from shipway.ops.registry import add_operator
-
-    match = _NAME.fullmatch(name)
-    if match is None:
-        raise UsageError(
-            f"'{name}' cannot be the name of an operator.", hint="Write namespace::name."
-        )
-    camel = "".join(word.capitalize() for word in match[2].split("_"))
-    native = kernel if isinstance(kernel, Kernel | None) else Kernel(sources=(Path(kernel),))
-
-    def define(reference: Callable[..., Any]) -> CustomOp:
-        return add_operator(
-            CustomOp(
-                name=name,
-                schema=schema,
-                reference=reference,
-                types=types,
-                onnx_name=onnx_name or camel,
-                version=version,
-                floats=tuple(floats),
-                shape=shape,
-                tolerances=dict(tolerances or {}),
-                samples=samples,
-                kernel=native,
-                aliases=tuple(aliases),
-                standard=standard,
-                differentiable=differentiable,
+        if self.overload is None:
+            raise EngineError(
+                f"{self.name} cannot be called: it was not made by custom_op.",
+                hint="Decorate its reference with @shipway.custom_op(...).",
             )
-        )
-
-    return define
+        return self.overload(self)(*args, **kwargs)

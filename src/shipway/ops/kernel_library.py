@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from shipway.errors import EngineError, EngineMissing
+from shipway.errors import CompilerMissing, EngineError
 from shipway.native import load_native, native_path
 from shipway.native.build import ADAPTERS, build_library
 from shipway.native.table import OpView, read_table
@@ -75,7 +75,10 @@ def library_of(op: CustomOp) -> KernelLibrary | None:
     if kernel.built_in:
         handle, path = load_native(), native_path()
         if handle is None or path is None:
-            _note_portable(op, "Shipway was installed without a C++ compiler")
+            _note_portable(
+                op,
+                "Shipway was installed without its native library (no C++ compiler, or one that failed)",
+            )
             return None
         library = _LOADED.get(path) or _LOADED.setdefault(
             path, KernelLibrary(path, handle, read_table(handle, path))
@@ -86,7 +89,7 @@ def library_of(op: CustomOp) -> KernelLibrary | None:
         sources = (*kernel.sources, *(ADAPTERS / name for name in _ADAPTERS))
         try:
             path = build_library(op.name.replace("::", "_"), sources, flags=kernel.flags)
-        except EngineMissing as error:
+        except CompilerMissing as error:
             _note_portable(op, str(error))
             return None
         library = _load(path)

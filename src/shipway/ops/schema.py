@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from shipway.errors import UsageError
-
-if TYPE_CHECKING:
-    from shipway.ops.definition import CustomOp
 
 __all__ = ["LETTERS", "Attribute", "Input", "Signature", "read_signature"]
 
@@ -68,8 +65,13 @@ class Signature:
         return tensors, {item.name: given.get(item.name, item.default) for item in self.attributes}
 
 
-def read_signature(op: CustomOp) -> Signature:
+def read_signature(name: str, schema: str, types: str) -> Signature:
     """Read an operator's signature.
+
+    Args:
+        name: `namespace::name`.
+        schema: Torch schema without the name.
+        types: Type letters; see `CustomOp`.
 
     Raises:
         UsageError: The schema does not parse, has a type that no runtime carries, an attribute
@@ -78,34 +80,34 @@ def read_signature(op: CustomOp) -> Signature:
     import torch
 
     try:
-        schema = torch._C.parse_schema(f"{op.name}{op.schema}")  # noqa: SLF001 -- torch.library parses with it too
+        parsed = torch._C.parse_schema(f"{name}{schema}")  # noqa: SLF001 -- torch.library parses with it too
     except RuntimeError as error:
         reason = str(error).strip().splitlines()[0]
-        raise _error(op, f"has the schema {op.schema!r}, which does not parse: {reason}") from error
-    ins, arrow, outs = op.types.partition("->")
+        raise _error(name, f"has the schema {schema!r}, which does not parse: {reason}") from error
+    ins, arrow, outs = types.partition("->")
     known = {*LETTERS, "T", "I"}
     if not arrow or not outs or not known.issuperset(ins + outs):
         raise _error(
-            op, f"has the types {op.types!r}; write letters of {''.join(sorted(known))} around '->'"
+            name, f"has the types {types!r}; write letters of {''.join(sorted(known))} around '->'"
         )
     inputs: list[Input] = []
     attributes: list[Attribute] = []
-    for argument in schema.arguments:
+    for argument in parsed.arguments:
         kind = str(argument.type)
         if kind in {"Tensor", "Optional[Tensor]"}:
             if attributes:
-                raise _error(op, f"takes the tensor '{argument.name}' after an attribute")
+                raise _error(name, f"takes the tensor '{argument.name}' after an attribute")
             letter = ins[len(inputs)] if len(inputs) < len(ins) else ""
             inputs.append(Input(argument.name, letter, kind != "Tensor"))
         elif kind in _KINDS:
             attributes.append(_attribute(argument, _KINDS[kind]))
         else:
-            raise _error(op, f"takes '{argument.name}' of type {kind}, which no runtime carries")
-    if len(inputs) != len(ins) or len(schema.returns) != len(outs):
+            raise _error(name, f"takes '{argument.name}' of type {kind}, which no runtime carries")
+    if len(inputs) != len(ins) or len(parsed.returns) != len(outs):
         raise _error(
-            op,
-            f"has {len(inputs)} input and {len(schema.returns)} output tensors in its schema; "
-            f"its types {op.types!r} name {len(ins)} and {len(outs)}",
+            name,
+            f"has {len(inputs)} input and {len(parsed.returns)} output tensors in its schema; "
+            f"its types {types!r} name {len(ins)} and {len(outs)}",
         )
     return Signature(tuple(inputs), tuple(attributes), outs)
 
@@ -118,8 +120,8 @@ def _attribute(argument: Any, kind: str) -> Attribute:
     )
 
 
-def _error(op: CustomOp, what: str) -> UsageError:
+def _error(name: str, what: str) -> UsageError:
     return UsageError(
-        f"The operator {op.name} {what}.",
+        f"The operator {name} {what}.",
         hint="Inputs first, then attributes: (Tensor x, Tensor? y, int k=1, float[] scale) -> Tensor.",
     )

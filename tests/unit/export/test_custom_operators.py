@@ -12,6 +12,8 @@ from shipway.export.model import export_model
 from shipway.export.options import ExportOptions
 from shipway.native import load_native, native_path
 from shipway.ops import multi_scale_deformable_attn
+from shipway.ops.operators.multi_scale_deformable_attn import multi_scale_deformable_attn_op
+from shipway.ops.widening import call_reference
 from shipway.proof.export import prove_export
 from shipway.source.loading import LoadedSource
 from shipway.tensors import parse_spec
@@ -134,3 +136,59 @@ def test_symbolic_functions_work_with_the_old_tracer(tmp_path):
 
     model = _export(tmp_path, Net(), ("x:f32[2,4]",), legacy=True, opset=11)
     assert _operators(model) == {("my", "DynamicTRTResize")}
+
+
+class Plain(nn.Module):
+    """The operator alone, with its sizes as inputs."""
+
+    def forward(self, value, shapes, start, places, weights):
+        return multi_scale_deformable_attn(value, shapes, start, places, weights)
+
+
+@pytest.fixture(scope="module")
+def seed_case():
+    """Batch 2, one level 200x200, 8 heads, 4 points, 40,000 queries, 32 channels; rounded to half."""
+    generator = np.random.default_rng(0)
+    half = np.float16
+    feeds = {
+        "value": generator.uniform(-1, 1, (2, 40000, 8, 32)).astype(half),
+        "shapes": np.array([[200, 200]]),
+        "start": np.array([0]),
+        "places": generator.uniform(-0.1, 1.1, (2, 40000, 8, 1, 4, 2)).astype(half),
+        "weights": generator.uniform(0, 1, (2, 40000, 8, 1, 4)).astype(half),
+    }
+    wide = [
+        torch.from_numpy(one.astype(np.float64) if one.dtype == half else one)
+        for one in feeds.values()
+    ]
+    return feeds, call_reference(multi_scale_deformable_attn_op, *wide).numpy()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not BUILT, reason="Shipway was installed without a C++ compiler")
+@pytest.mark.parametrize("dtype", ["f32", "f16"])
+@pytest.mark.parametrize("domain", ["", "npu", None], ids=["default", "npu", "own"])
+def test_the_seed_case_at_its_size(tmp_path, seed_case, domain, dtype):
+    """Opset 11: the file for ATC's plug-in runs in ONNX Runtime and agrees with float64."""
+    feeds, golden = seed_case
+    specs = (
+        f"value:{dtype}[2,40000,8,32]",
+        "shapes:i64[1,2]{200..200}",
+        "start:i64[1]{0..0}",
+        f"places:{dtype}[2,40000,8,1,4,2]",
+        f"weights:{dtype}[2,40000,8,1,4]",
+    )
+    model = _export(tmp_path, Plain(), specs, legacy=True, opset=11, custom_ops_domain=domain)
+    settings = ort.SessionOptions()
+    settings.register_custom_ops_library(str(native_path()))
+    session = ort.InferenceSession(str(model.onnx), settings, providers=["CPUExecutionProvider"])
+    kind = np.float32 if dtype == "f32" else np.float16
+    cast = {
+        name: one.astype(kind) if one.dtype == np.float16 else one for name, one in feeds.items()
+    }
+    actual = session.run(None, cast)[0].astype(np.float64)
+    error = np.linalg.norm(actual - golden) / np.linalg.norm(golden)
+    assert error <= multi_scale_deformable_attn_op.tolerance(
+        "float32" if dtype == "f32" else "float16"
+    )
+    print(f"{domain or 'default'} {dtype}: relative L2 {error:.1e}")

@@ -17,7 +17,7 @@ import pytest
 import torch
 
 from shipway import native
-from shipway.errors import EngineError, EngineMissing
+from shipway.errors import CompilerMissing, EngineError, EngineMissing
 from shipway.native import cuda
 from shipway.native.cuda import (
     CudaModule,
@@ -303,7 +303,7 @@ def test_without_nvcc_the_message_says_what_to_install(
 ) -> None:
     """NVCC names a file that is none."""
     monkeypatch.setenv("NVCC", str(tmp_path / "nvcc"))
-    with pytest.raises(EngineMissing, match="which cannot be run") as caught:
+    with pytest.raises(CompilerMissing, match="which cannot be run") as caught:
         compile_cuda(SOURCE, tmp_path / "kernel.fatbin")
     assert "cuda-downloads" in caught.value.hint
 

@@ -1,13 +1,10 @@
 """A CUDA kernel is compiled into the cache once, and only registered where there is a GPU."""
 
-from pathlib import Path
-
 import pytest
 import torch
 
-from shipway import native
-from shipway.errors import EngineMissing
-from shipway.native.cuda import find_nvcc
+from shipway.errors import CompilerMissing
+from shipway.native.cuda import SOURCES, find_nvcc
 from shipway.ops.cuda_kernel import build_cuda, register_cuda_kernel
 from shipway.ops.operators.multi_scale_deformable_attn import multi_scale_deformable_attn_op
 
@@ -34,10 +31,10 @@ def test_without_nvcc_it_is_said(tmp_path, monkeypatch):
     monkeypatch.setenv("NVCC", str(tmp_path / "absent"))
     monkeypatch.setenv("PATH", "")
     monkeypatch.delenv("CUDA_HOME", raising=False)
-    source = Path(native.__file__).parent / "cuda" / "multi_scale_deformable_attn.cu"
+    source = SOURCES / "multi_scale_deformable_attn.cu"
     if find_nvcc() is not None:
         pytest.skip("nvcc lies in a folder that is always searched")
-    with pytest.raises(EngineMissing, match="nvcc"):
+    with pytest.raises(CompilerMissing, match="nvcc"):
         build_cuda("attention", source)
 
 

@@ -4,7 +4,7 @@ import pytest
 
 from shipway.errors import UsageError
 from shipway.ops import CustomOp, find_operator
-from shipway.ops.definition import custom_op
+from shipway.ops.defining import custom_op
 
 
 def test_a_name_without_namespace_is_refused():

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import json
+import os
 import signal
 import sys
 import time
@@ -27,6 +28,7 @@ from shipway.engines.limits import read_limits
 from shipway.engines.requests import engine_errors
 from shipway.errors import EngineError, ModelError, ShipwayError
 from shipway.export.portable import PortableModel
+from shipway.ops.watchdog import watch_kernels
 from shipway.source.operators import load_operator_files
 from shipway.tensors import TensorSpec
 
@@ -44,11 +46,22 @@ def main(request_path: Path) -> None:
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_DIE_WITH_PARENT, signal.SIGKILL)
     request = json.loads(request_path.read_text(encoding="utf-8"))
+    result_path = request_path.parent / RESULT
+
+    def stop(message: str, hint: str) -> None:
+        _write(result_path, {"error": EngineError.__name__, "message": message, "hint": hint})
+        os._exit(0)
+
     try:
+        watch_kernels(stop)
         result = _build(request, request_path.parent)
     except ShipwayError as error:
         result = {"error": type(error).__name__, "message": str(error), "hint": error.hint}
-    (request_path.parent / RESULT).write_text(json.dumps(result), encoding="utf-8")
+    _write(result_path, result)
+
+
+def _write(path: Path, result: dict[str, Any]) -> None:
+    path.write_text(json.dumps(result), encoding="utf-8")
 
 
 def _build(request: dict[str, Any], folder: Path) -> dict[str, Any]:

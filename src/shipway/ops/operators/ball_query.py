@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from shipway.ops.definition import BUILT_IN, Sample, custom_op
+from shipway.ops.defining import custom_op
+from shipway.ops.definition import BUILT_IN, Sample
 
 __all__ = ["ball_query", "ball_query_op"]
 

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from shipway import native
-from shipway.ops.definition import Alias, Kernel, Sample, custom_op
+from shipway.ops.cuda_multi_scale_deformable_attn import SOURCE
+from shipway.ops.defining import custom_op
+from shipway.ops.definition import Alias, Kernel, Sample
 
 __all__ = ["multi_scale_deformable_attn", "multi_scale_deformable_attn_op"]
 
-_CUDA = Path(native.__file__).parent / "cuda" / "multi_scale_deformable_attn.cu"
 _ATC = "Ascend/DrivingSDK onnx_plugin/onnx_multi_scale_deformable_attn.cpp, e667017"
 
 
@@ -85,7 +84,7 @@ def _shape(
     types="TIITT->T",
     shape=_shape,
     samples=_samples,
-    kernel=Kernel(cuda=_CUDA, launch="shipway.ops.cuda_multi_scale_deformable_attn:launch_rule"),
+    kernel=Kernel(cuda=SOURCE, launch="shipway.ops.cuda_multi_scale_deformable_attn:launch_rule"),
     aliases=(
         Alias("npu", "MultiScaleDeformableAttn", index="int32", source=_ATC),
         Alias("", "MultiScaleDeformableAttn", "int32", tuple(range(8, 14)), _ATC),
