@@ -28,22 +28,21 @@ def register_schema(op: CustomOp) -> None:
     """
     import onnx
 
+    _load_standard_schemas()
     if not onnx.defs.has(op.onnx_name, op.namespace):
         onnx.defs.register_schema(_schema(op, op.namespace, op.onnx_name))
 
 
 @contextlib.contextmanager
 def alias_schemas() -> Iterator[None]:
-    """Have the onnx package know the operators' aliases too, for the length of the block.
-
-    Not for longer: torch's exporter fails where two domains have an operator of one name.
-    """
+    """Have the onnx package know the operators' aliases too, for the length of the block."""
     import onnx
 
     from shipway.ops.registry import all_operators
 
     pairs = [(op, alias) for op in all_operators() for alias in op.aliases]
     missing = [pair for pair in pairs if not onnx.defs.has(pair[1].name, pair[1].domain)]
+    _load_standard_schemas()
     for op, alias in missing:
         onnx.defs.register_schema(_schema(op, alias.domain, alias.name))
     try:
@@ -51,6 +50,14 @@ def alias_schemas() -> Iterator[None]:
     finally:
         for _, alias in missing:
             onnx.defs.deregister_schema(alias.name, 1, alias.domain)
+
+
+def _load_standard_schemas() -> None:
+    """Let onnx's evaluator, which torch's exporter folds constants with, list the schemas it knows.
+
+    It does so once, when it is imported, and fails where two domains have an operator of one name.
+    """
+    import onnx.reference.op_run  # noqa: F401 -- for what it does
 
 
 def _schema(op: CustomOp, domain: str, name: str) -> Any:
