@@ -36,6 +36,7 @@ from shipway.engines.operators import (
     effective_operators,
     lower_operators,
     operators_in,
+    require_kernel,
     unknown_findings,
 )
 from shipway.engines.requests import (
@@ -48,7 +49,7 @@ from shipway.engines.staging import Maker, placed, staged
 from shipway.environment import package_version
 from shipway.errors import EngineError, EngineMissing, ShipwayError
 from shipway.export.portable import PortableModel
-from shipway.ops.kernel_library import KernelLibrary, libraries_of, library_of, why_portable
+from shipway.ops.kernel_library import KernelLibrary, libraries_of, library_of
 from shipway.tensors import Tensors
 
 if TYPE_CHECKING:
@@ -215,11 +216,8 @@ def _require_kernels(artifact: Artifact, proto: ModelProto) -> None:
     """Refuse a model that was compiled where its operators had kernels, and here they have none."""
     bodies = {function.name for function in proto.functions}
     for op in operators_in(proto).values():
-        if library_of(op) is None and op.onnx_name not in bodies:
-            raise EngineError(
-                f"{artifact.path} needs the native kernel of {op.name}: {why_portable(op)}",
-                hint="Compile the model here, with --engine onnxruntime: it then gets the portable body.",
-            )
+        if op.onnx_name not in bodies:
+            require_kernel(artifact, op, "onnxruntime")
 
 
 def _is_known(operator: Operator) -> bool:

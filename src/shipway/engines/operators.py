@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from shipway.artifact import Artifact
@@ -14,7 +15,7 @@ from shipway.errors import EngineError, ExportError
 from shipway.export.onnx_file import EXTERNAL_THRESHOLD_BYTES, save_onnx
 from shipway.export.operator_nodes import inline_operators
 from shipway.export.portable import PortableModel
-from shipway.ops.kernel_library import why_portable
+from shipway.ops.kernel_library import library_of, why_portable
 from shipway.ops.registry import known_operator, operator_for_node
 
 if TYPE_CHECKING:
@@ -25,12 +26,15 @@ if TYPE_CHECKING:
 __all__ = [
     "INLINED",
     "describe_operators",
+    "drop_bodies",
     "effective_operators",
     "lower_operators",
     "operators_in",
+    "require_kernel",
     "unknown_findings",
 ]
 
+_NONE: Mapping[str, str] = MappingProxyType({})
 INLINED = "shipway.inlined"
 """Model metadata that lists the operators lowering has replaced by their portable bodies."""
 
@@ -103,11 +107,36 @@ def describe_operators(proto: ModelProto, ops: Iterable[CustomOp], kernel: str) 
     return found | {op.name: kernel for op in ops}
 
 
-def effective_operators(artifact: Artifact) -> dict[str, str]:
-    """Return what a session says of its custom operators; nothing where it has none."""
-    found = artifact.made.get("custom_ops", {})
+def effective_operators(artifact: Artifact, kernels: Mapping[str, str] = _NONE) -> dict[str, str]:
+    """Return what a session says of its custom operators; nothing where it has none.
+
+    Args:
+        artifact: Knows what computed each of them when it was made.
+        kernels: What computes some of them here.
+    """
+    found = {**artifact.made.get("custom_ops", {}), **kernels}
     words = "; ".join(f"{name}: {what}" for name, what in sorted(found.items()))
     return {"custom_ops": words} if words else {}
+
+
+def require_kernel(artifact: Artifact, op: CustomOp, engine: str) -> None:
+    """Refuse a model that was compiled where an operator had a kernel, if it has none here.
+
+    Raises:
+        EngineError: It has none.
+    """
+    if library_of(op) is None:
+        raise EngineError(
+            f"{artifact.path} needs the native kernel of {op.name}: {why_portable(op)}",
+            hint=f"Compile the model here, with --engine {engine}: it then gets the portable body.",
+        )
+
+
+def drop_bodies(proto: ModelProto) -> None:
+    """Take the bodies of defined operators out of a model, in place: their nodes then stay nodes."""
+    others = [one for one in proto.functions if operator_for_node(one.domain, one.name) is None]
+    del proto.functions[:]
+    proto.functions.extend(others)
 
 
 def _portable_words(name: str) -> str:

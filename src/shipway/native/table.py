@@ -67,7 +67,10 @@ class AttributeView:
 
 @dataclass(frozen=True, slots=True)
 class OpView:
-    """A kernel's descriptor; see shipway_op.h for what each field means."""
+    """A kernel's descriptor; see shipway_op.h for what each field means.
+
+    `address` is where it lies, `infer` where its shape rule does.
+    """
 
     domain: str
     name: str
@@ -79,6 +82,8 @@ class OpView:
     optional: tuple[bool, ...]
     attributes: tuple[AttributeView, ...]
     aliases: tuple[str, ...]
+    address: int
+    infer: int
 
 
 def read_table(library: ctypes.CDLL, path: Path) -> tuple[OpView, ...]:
@@ -129,6 +134,8 @@ def _view(op: _Op) -> OpView:
         optional=tuple(bool(op.optional_inputs >> at & 1) for at in range(len(inputs))),
         attributes=tuple(_attribute(op.attributes[at]) for at in range(op.attribute_count)),
         aliases=_names(op.aliases),
+        address=ctypes.addressof(op),
+        infer=op.infer,
     )
 
 

@@ -39,7 +39,6 @@ __all__ = ["ENGINES", "OperatorCheck", "OperatorProof", "prove_operator"]
 ENGINES = ("torch", "portable", "onnxruntime", "openvino", "aotinductor")
 """What an operator can be proved in; "portable" is its body of standard operators in ONNX Runtime."""
 _OPSET = 20
-_BODY_ONLY = ("portable", "openvino")
 _NARROWED = {("openvino", "float64"): "float32"}
 
 
@@ -157,7 +156,7 @@ def prove_operator(
 
 def _check_engine(op: CustomOp, engine: str, dtype: str, calls: list[Call]) -> OperatorCheck:
     kernel = why_portable(op)
-    runs = "portable body" if engine in _BODY_ONLY or kernel else "native kernel"
+    runs = "native kernel"
     if engine in {"torch", "aotinductor"} and kernel:
         runs = "reference"
     judged = _NARROWED.get((engine, dtype), dtype) or "float32"
@@ -173,7 +172,8 @@ def _check_engine(op: CustomOp, engine: str, dtype: str, calls: list[Call]) -> O
     results: list[tuple[Call, Any]] = []
     for family in families(op, dtype, calls):
         try:
-            results += _run_family(family, engine)
+            found, runs = _run_family(family, engine, runs)
+            results += found
         except EngineMissing as error:
             return OperatorCheck(engine, dtype, skipped=f"{error} {error.hint}")
         except (EngineError, ExportError, ModelError) as error:
@@ -193,7 +193,8 @@ def _run_torch(op: CustomOp, call: Call) -> Any:
     return [to_array(item) for item in results]
 
 
-def _run_family(family: Family, engine_name: str) -> list[tuple[Call, Any]]:
+def _run_family(family: Family, engine_name: str, runs: str) -> tuple[list[tuple[Call, Any]], str]:
+    """Return what an engine gives for each call, and what it says has computed it."""
     portable = engine_name == "portable"
     engine = find_engine("onnxruntime" if portable else engine_name)
     available = engine.probe()
@@ -210,7 +211,9 @@ def _run_family(family: Family, engine_name: str) -> list[tuple[Call, Any]]:
             model = inline_model(model, family)
         artifact = engine.compile(engine.lower(model, folder / "lowered"), options, folder / "made")
         with engine.load(artifact, options) as session:
-            return [(call, _run_session(session, names, call)) for call in family.calls]
+            said = session.effective.get("custom_ops", "").partition(": ")[2].partition(" (")[0]
+            runs = "portable body" if portable else said or runs
+            return [(call, _run_session(session, names, call)) for call in family.calls], runs
 
 
 def _run_session(session: Any, names: Sequence[str], call: Call) -> Any:

@@ -11,7 +11,6 @@ that are refused; float64 is computed as float32.
 from __future__ import annotations
 
 import re
-import sys
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -30,10 +29,15 @@ from shipway.engines.base import (
     Finding,
 )
 from shipway.engines.onnxfile import bfloat16_findings, copy_onnx, read_onnx, require_onnx
+from shipway.engines.openvino.kernels import extension_of
+from shipway.engines.openvino.runtime import INSTALL, NOISE, TITLE, runtime
 from shipway.engines.operators import (
     describe_operators,
+    drop_bodies,
     effective_operators,
     lower_operators,
+    operators_in,
+    require_kernel,
 )
 from shipway.engines.requests import (
     engine_errors,
@@ -45,25 +49,16 @@ from shipway.engines.staging import Maker, placed, staged
 from shipway.environment import package_version
 from shipway.errors import EngineError, EngineMissing, ShipwayError
 from shipway.export.portable import PortableModel
+from shipway.ops.kernel_library import library_of
+from shipway.ops.registry import find_operator
 from shipway.tensors import Tensors, TensorSpec
 
 if TYPE_CHECKING:
-    from types import ModuleType
-
     from openvino import CompiledModel, Core, InferRequest, Model
 
 __all__ = ["OpenVinoEngine"]
 
-_TITLE = "OpenVINO"
-_INSTALL = "pip install 'shipway[openvino]'"
 _MAKER = Maker("openvino", "openvino-ir", ".xml")
-_NOISE = re.compile(
-    r"^\s*(?:Exception from \S+|Check '.*' failed at \S+|FrontEnd API failed with \w+:"
-    r"|Model wasn't fully converted\..*|Summary:|Loading input model|While validating .*"
-    r"|-- \S+ with a message:)\s*$"
-    r"|^-- (?=No conversion)",
-    re.MULTILINE,
-)
 _UNKNOWN_OPERATORS = re.compile(r"No conversion rule found for operations: (.+)")
 
 
@@ -75,52 +70,53 @@ class OpenVinoEngine:
     def probe(self) -> Availability:
         """Say which version and devices there are."""
         try:
-            core = _runtime().Core()
+            core = runtime().Core()
             devices = tuple(
                 Device(name, str(core.get_property(name, "FULL_DEVICE_NAME")))
                 for name in core.available_devices
             )
         except EngineMissing as error:
-            return Availability(installed=False, why=str(error), install=_INSTALL)
+            return Availability(installed=False, why=str(error), install=INSTALL)
         except RuntimeError as error:
-            return Availability(installed=False, why=str(error), install=_INSTALL)
+            return Availability(installed=False, why=str(error), install=INSTALL)
         return Availability(installed=True, version=package_version("openvino"), devices=devices)
 
     def check(self, model: PortableModel, options: EngineOptions) -> list[Finding]:
         """Find what OpenVINO will not take: operators, dtypes, a broken file, an option."""
-        _runtime()
+        runtime()
         try:
-            path = require_onnx(model, _TITLE)
+            path = require_onnx(model, TITLE)
             read_onnx(path, model)
             _require_options(options)
             findings = _findings(model)
             if not any(finding.severity == "error" for finding in findings):
                 with tempfile.TemporaryDirectory(prefix="shipway-") as scratch:
-                    _convert(require_onnx(self.lower(model, Path(scratch)), _TITLE))
+                    _convert(require_onnx(self.lower(model, Path(scratch)), TITLE))
         except ShipwayError as error:
             return [Finding("error", str(error), where=str(model.onnx or ""), hint=error.hint)]
         return findings
 
     def lower(self, model: PortableModel, folder: Path) -> PortableModel:
-        """Replace custom operators by their portable bodies, and inline local functions.
+        """Replace custom operators without a native kernel by their bodies, and inline local functions.
 
         OpenVINO's ONNX frontend does not expand functions.
 
         Raises:
-            EngineError: A custom operator has no body.
+            EngineError: A custom operator has neither a kernel nor a body.
             ModelError: The file is absent, truncated or not ONNX.
             OutputError: `folder` cannot be written to.
         """
-        path = require_onnx(model, _TITLE)
-        model = lower_operators(model, path, folder, has_kernel=lambda _: False)
-        path = require_onnx(model, _TITLE)
+        path = require_onnx(model, TITLE)
+        model = lower_operators(model, path, folder, lambda op: library_of(op) is not None)
+        path = require_onnx(model, TITLE)
         proto = read_onnx(path, model)
         if not proto.functions:
             return model
         import onnx
         from onnx.inliner import inline_local_functions
 
-        with engine_errors(f"The local functions of {path} cannot be inlined", _NOISE):
+        drop_bodies(proto)  # what has a kernel keeps its node
+        with engine_errors(f"The local functions of {path} cannot be inlined", NOISE):
             inlined = inline_local_functions(proto, convert_version=True)
         with staged(folder / path.name) as scratch:
             copy_onnx(path, proto, scratch / path.name)
@@ -138,20 +134,18 @@ class OpenVinoEngine:
             ModelError: The file is absent, truncated or not ONNX.
             OutputError: `folder` cannot be written to.
         """
-        ov = _runtime()
-        path = require_onnx(model, _TITLE)
+        ov = runtime()
+        path = require_onnx(model, TITLE)
         read_onnx(path, model)
         _require_options(options)
-        raise_errors(_TITLE, _findings(model))
+        raise_errors(TITLE, _findings(model))
         target = _MAKER.target(path, folder)
         with tempfile.TemporaryDirectory(prefix="shipway-") as lowered, staged(target) as scratch:
-            inlined = require_onnx(self.lower(model, Path(lowered)), _TITLE)
-            converted = _convert(inlined)
+            converted, facts = _convert(require_onnx(self.lower(model, Path(lowered)), TITLE))
             xml = scratch / target.name
-            with engine_errors(f"{_TITLE} cannot write {target}", _NOISE):
+            with engine_errors(f"{TITLE} cannot write {target}", NOISE):
                 ov.save_model(converted, str(xml), compress_to_fp16=False)
             weights = (xml.with_suffix(".bin").name,)
-            facts = {"custom_ops": describe_operators(read_onnx(inlined), (), "")}
             artifact = _MAKER.save(path, model, options, xml, companions=weights, facts=facts)
         return placed(artifact, target)
 
@@ -163,25 +157,31 @@ class OpenVinoEngine:
             EngineError: The model does not compile, or an option was not granted.
             ModelError: The artifact changed since it was made.
         """
-        ov = _runtime()
+        ov = runtime()
         _require_options(options)
         _MAKER.open(artifact)
         core = ov.Core()
+        kernels = _add_kernels(core, artifact)
         config = _config(options)
-        with engine_errors(f"{_TITLE} cannot load {artifact.path}", _NOISE):
+        with engine_errors(f"{TITLE} cannot load {artifact.path}", NOISE):
             compiled = core.compile_model(str(artifact.path), _device(core, options), config)
         _require_granted(compiled, config)
-        return OpenVinoSession(artifact, core, compiled, options)
+        return OpenVinoSession(artifact, core, compiled, options, kernels)
 
 
 class OpenVinoSession(BaseSession):
     """A compiled model with one infer request for each thread that runs it at the same time."""
 
     def __init__(
-        self, artifact: Artifact, core: Core, compiled: CompiledModel, options: EngineOptions
+        self,
+        artifact: Artifact,
+        core: Core,
+        compiled: CompiledModel,
+        options: EngineOptions,
+        kernels: Mapping[str, str],
     ) -> None:
         """Find the ports of the inputs and outputs, and read back what OpenVINO has granted."""
-        effective = {**_effective(compiled, options), **effective_operators(artifact)}
+        effective = {**_effective(compiled, options), **effective_operators(artifact, kernels)}
         super().__init__(artifact.inputs, artifact.outputs, effective)
         # Core and model stay together: dropping a Core that loaded an extension crashes its models.
         self._core: Any = core
@@ -198,11 +198,16 @@ class OpenVinoSession(BaseSession):
 
     def _run(self, feeds: Tensors) -> dict[str, NDArray[Any]]:
         arrays = {self._in[name]: _shareable(value) for name, value in feeds.items()}
-        with engine_errors(f"{_TITLE} failed while running", _NOISE):
+        with engine_errors(f"{TITLE} failed while running", NOISE):
             request = self._take_request()
-            # Sharing the inputs saves a copy; outputs are copied, the next run overwrites them.
-            results = request.infer(arrays, share_inputs=True, share_outputs=False)
-            outputs = {name: results[index] for name, index in self._out.items()}
+            # infer() loses every error of a run on one thread (2026.4); wait() raises it.
+            request.start_async(arrays, share_inputs=True)
+            request.wait()
+            # The next run overwrites them.
+            outputs = {
+                name: np.array(request.get_output_tensor(index).data)
+                for name, index in self._out.items()
+            }
             self._idle.append(request)
         return outputs
 
@@ -216,51 +221,56 @@ class OpenVinoSession(BaseSession):
         self._core = None
 
 
-def _runtime() -> ModuleType:
-    """Import openvino without its telemetry, which would call home from a forked process.
-
-    Source: openvino/tools/ovc/telemetry_utils.py, which takes a stub where the package is absent.
-    """
-    silenced = "openvino" not in sys.modules and "openvino_telemetry" not in sys.modules
-    if silenced:
-        sys.modules["openvino_telemetry"] = None  # type: ignore[assignment] # Python's own mark for "absent"
-    try:
-        import openvino
-    except (ImportError, OSError) as error:  # OSError: a library of it does not load
-        why = "" if package_version("openvino") == "" else str(error)
-        raise EngineMissing("openvino", install=_INSTALL, why=why) from error
-    finally:
-        if silenced:
-            del sys.modules["openvino_telemetry"]
-    module: ModuleType = openvino
-    return module
-
-
 def _findings(model: PortableModel) -> list[Finding]:
     narrowed = {"int64": "int32", "uint64": "int32", "float64": "float32"}
     warnings = [
         Finding(
             "warning",
-            f"{_TITLE} computes '{spec.name}' ({spec.dtype}) as {narrowed[spec.dtype]}.",
+            f"{TITLE} computes '{spec.name}' ({spec.dtype}) as {narrowed[spec.dtype]}.",
             where=spec.name,
         )
         for spec in model.inputs
         if spec.dtype in narrowed
     ]
-    return [*warnings, *bfloat16_findings(model, _TITLE)]
+    return [*warnings, *bfloat16_findings(model, TITLE)]
 
 
-def _convert(path: Path) -> Model:
-    """Convert an .onnx file with the ONNX frontend alone: asking all of them prints their errors."""
+def _convert(path: Path) -> tuple[Model, dict[str, Any]]:
+    """Convert a lowered .onnx file; return what there is to know of its custom operators, too.
+
+    With the ONNX frontend alone: asking all of them prints their errors.
+    """
     from openvino.frontend import FrontEndManager
 
-    with engine_errors(f"{_TITLE} cannot convert {path}", _NOISE):
+    proto = read_onnx(path)
+    extension = extension_of(operators_in(proto).values())
+    ops = () if extension is None else extension.ops
+    kernel = "" if extension is None else extension.kernel
+    facts = {
+        "custom_ops": describe_operators(proto, ops, kernel),
+        "kernels": [op.name for op in ops],
+    }
+    with engine_errors(f"{TITLE} cannot convert {path}", NOISE):
         frontend = FrontEndManager().load_by_framework("onnx")
+        if extension is not None:
+            extension.add_to_frontend(frontend)
         try:
-            return frontend.convert(frontend.load(str(path)))
+            return frontend.convert(frontend.load(str(path))), facts
         except Exception as error:
             _explain_operators(error)
             raise
+
+
+def _add_kernels(core: Core, artifact: Artifact) -> dict[str, str]:
+    """Let a Core run the custom operators of an artifact; return what computes each."""
+    ops = [find_operator(name) for name in artifact.made.get("kernels", [])]
+    for op in ops:
+        require_kernel(artifact, op, "openvino")
+    extension = extension_of(ops)
+    if extension is None:
+        return {}
+    extension.add_to_core(core)
+    return dict.fromkeys((op.name for op in ops), extension.kernel)
 
 
 def _explain_operators(error: Exception) -> None:
@@ -272,16 +282,16 @@ def _explain_operators(error: Exception) -> None:
     custom = any("::" in name for name in names)
     raise EngineError(
         f"No kernel for {'custom operator' if custom else 'operator'} {', '.join(names)} "
-        f"in {_TITLE} {package_version('openvino')}.",
+        f"in {TITLE} {package_version('openvino')}.",
         hint="Export the model with this operator written in standard ones.",
     ) from error
 
 
 def _require_options(options: EngineOptions) -> None:
-    require_precision(_TITLE, options, PRECISIONS, "")
+    require_precision(TITLE, options, PRECISIONS, "")
     if not options.optimize:
         raise EngineError(
-            f"{_TITLE} has no switch that turns its graph optimisation off.",
+            f"{TITLE} has no switch that turns its graph optimisation off.",
             hint="Take --engine onnxruntime for a run without optimisation.",
         )
 
@@ -293,7 +303,7 @@ def _device(core: Core, options: EngineOptions) -> str:
         if name.lower() == wanted.lower():
             return name
     raise EngineError(
-        f"{_TITLE} has no device '{options.device}' here.", hint=f"Devices: {', '.join(devices)}."
+        f"{TITLE} has no device '{options.device}' here.", hint=f"Devices: {', '.join(devices)}."
     )
 
 
@@ -312,7 +322,7 @@ def _require_granted(compiled: CompiledModel, config: Mapping[str, str]) -> None
         granted = _property(compiled, name)
         if granted != config[name]:
             raise EngineError(
-                f"Asked {_TITLE} for {name}={config[name]}; it granted {granted} on this machine.",
+                f"Asked {TITLE} for {name}={config[name]}; it granted {granted} on this machine.",
                 hint=f"Ask for {granted}, or for another engine.",
             )
 
@@ -325,7 +335,7 @@ def _property(compiled: CompiledModel, name: str) -> str:
 def _effective(compiled: CompiledModel, options: EngineOptions) -> Mapping[str, str]:
     devices = compiled.get_property("EXECUTION_DEVICES")
     return {
-        "runtime": _TITLE,
+        "runtime": TITLE,
         "version": package_version("openvino"),
         "provider": ",".join(devices),
         "device": ",".join(devices),
@@ -345,7 +355,7 @@ def _port(ports: list[Any], spec: TensorSpec) -> int:
             return index
     names = ", ".join(port.get_any_name() for port in ports)
     raise EngineError(
-        f"{_TITLE} lost the tensor '{spec.name}' in its conversion; it has {names}.",
+        f"{TITLE} lost the tensor '{spec.name}' in its conversion; it has {names}.",
         hint="Give the tensor another name when exporting.",
     )
 
@@ -363,6 +373,6 @@ def _refuse_wide(name: str, value: NDArray[Any]) -> None:
     limits = np.iinfo(np.int32)
     if value.max() > limits.max or value.min() < limits.min:
         raise EngineError(
-            f"{_TITLE} computes {value.dtype} as int32, and '{name}' has values beyond that.",
+            f"{TITLE} computes {value.dtype} as int32, and '{name}' has values beyond that.",
             hint="Take another engine, or smaller values.",
         )

@@ -45,6 +45,13 @@ CallGuard::~CallGuard() {
 
 }  // namespace shipway
 
+extern "C" SHIPWAY_EXPORT int shipway_call(const shipway_op* op, const shipway_tensor* inputs,
+                                           const shipway_attribute* attributes,
+                                           shipway_tensor* outputs, shipway_host* host) {
+  const shipway::CallGuard guard(op);
+  return op->compute(inputs, attributes, outputs, host);
+}
+
 // How many kernel calls there have been in this process.
 extern "C" SHIPWAY_EXPORT std::int64_t shipway_calls(void) { return calls.load(); }
 

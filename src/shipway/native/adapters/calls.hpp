@@ -18,3 +18,8 @@ class CallGuard {
 };
 
 }  // namespace shipway
+
+// Runs a kernel for adapters outside this library (OpenVINO's), in flight like any other call.
+extern "C" SHIPWAY_EXPORT int shipway_call(const shipway_op* op, const shipway_tensor* inputs,
+                                           const shipway_attribute* attributes,
+                                           shipway_tensor* outputs, shipway_host* host);
