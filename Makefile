@@ -52,7 +52,7 @@ format: $(DEV_SETUP)  ## Sort imports and format
 	$(BIN)/ruff format .
 
 bench: $(DEV_SETUP)  ## Run every benchmark in benchmarks/; each ends with one line of JSON
-	@set -e; for script in benchmarks/bench_*.py; do echo "== $$script"; $(BIN)/python $$script; done
+	@set -e; for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script; done
 
 docs: $(DEV_SETUP)  ## Serve the documentation on http://127.0.0.1:8000
 	$(BIN)/mkdocs serve

@@ -3,6 +3,8 @@
 // Shapes are not inferred for ONNX Runtime's graph: it would warn of sizes that are not known yet.
 // The kernel's own inference runs when it is called.
 
+#include <sched.h>
+
 #include <algorithm>
 #include <map>
 #include <memory>
@@ -20,6 +22,17 @@ namespace {
 
 constexpr int kMostPieces = 64;  // of one call: enough to balance any pool, too few to cost anything
 constexpr int kIntMax = 2147483647;
+
+// ONNX Runtime does not tell the size of its pool; it is seldom larger than this.
+std::int32_t usable_cores() {
+  static const std::int32_t cores = [] {
+    cpu_set_t set;
+    CPU_ZERO(&set);
+    const bool known = sched_getaffinity(0, sizeof set, &set) == 0;
+    return std::clamp<std::int32_t>(known ? CPU_COUNT(&set) : 1, 1, kMostPieces);
+  }();
+  return cores;
+}
 
 struct Operator : OrtCustomOp {
   const shipway_op* op;
@@ -263,7 +276,7 @@ std::string run(Call& self) {
   for (std::int32_t at = 0; op.input_types[at] != '\0'; ++at) {
     if (!read_input(self, at, given)) return "input " + std::to_string(at) + " cannot be read";
   }
-  shipway_host host{SHIPWAY_OP_ABI, kMostPieces, &self, parallel_for, allocate, note_failure};
+  shipway_host host{SHIPWAY_OP_ABI, usable_cores(), &self, parallel_for, allocate, note_failure};
   const shipway_attribute* attributes = self.kernel->views.data();
   if (op.infer(self.inputs, attributes, self.out_shapes, &host) != 0) {
     return self.message.empty() ? "the shapes of the inputs do not fit together" : self.message;
