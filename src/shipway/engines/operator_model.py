@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from shipway.errors import EngineError
 from shipway.export.operator_nodes import inline_operators
 from shipway.export.portable import PortableModel
 from shipway.ops.onnx_schema import infer_shapes, register_schema
@@ -58,7 +59,7 @@ def make_calls(op: CustomOp, dtype: str, seed: int) -> list[Call]:
 
     calls = []
     for sample in op.samples(np.random.default_rng(seed)) if op.samples else ():
-        tensors = []
+        tensors: list[Any] = []
         for item, tensor in zip(op.signature.inputs, sample.inputs, strict=True):
             floating = tensor is not None and item.letter == "T"
             tensors.append(tensor.to(getattr(torch, dtype)).contiguous() if floating else tensor)
@@ -66,11 +67,25 @@ def make_calls(op: CustomOp, dtype: str, seed: int) -> list[Call]:
             tensor.double() if tensor is not None and item.letter == "T" else tensor
             for item, tensor in zip(op.signature.inputs, tensors, strict=True)
         ]
-        with torch.no_grad():
-            golden = call_reference(op, *wide, **sample.attributes)
+        golden = _golden(op, sample, wide)
         results = golden if isinstance(golden, tuple) else (golden,)
         calls.append(Call(sample, tuple(tensors), tuple(item.numpy() for item in results)))
     return calls
+
+
+def _golden(op: CustomOp, sample: Sample, tensors: Sequence[Any]) -> Any:
+    import torch
+
+    try:
+        with torch.no_grad():
+            return call_reference(op, *tensors, **sample.attributes)
+    except Exception as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise EngineError(
+            f"The reference of {op.name} fails on the sample '{sample.name}': "
+            f"{type(error).__name__}: {reason}",
+            hint="Mend the reference or the sample in its definition.",
+        ) from error
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -65,6 +65,20 @@ class StandardWriter:
 
         return write
 
+    def wide(self, value: Any) -> Any:
+        """Return a value as float32: runtimes have few kernels for narrower floats, or wider ones."""
+        import onnx_ir as ir
+
+        narrow = value.dtype is not None and value.dtype != ir.DataType.FLOAT
+        return self.Cast(value, to=int(ir.DataType.FLOAT)) if narrow else value
+
+    def narrow(self, value: Any, like: Any) -> Any:
+        """Return a float32 value in the dtype of another one."""
+        import onnx_ir as ir
+
+        same = like.dtype is None or like.dtype == ir.DataType.FLOAT
+        return value if same else self.Cast(value, to=int(like.dtype))
+
     def _value(self, item: Any) -> Any:
         import numpy as np
         import onnx_ir as ir
@@ -77,11 +91,16 @@ class StandardWriter:
         return self._tape.op("Constant", [], {"value": ir.tensor(array)})
 
 
+def _any_node(node: ir.Node) -> bool:  # noqa: ARG001 -- the default of `runs`
+    return True
+
+
 def make_body(
     op: CustomOp,
     inputs: Sequence[BodyInput | None],
     attributes: Mapping[str, Any],
     opset: int,
+    runs: Callable[[ir.Node], bool] = _any_node,
 ) -> ir.Graph:
     """Return the operator as a graph of standard operators.
 
@@ -90,13 +109,17 @@ def make_body(
         inputs: One an input of the operator; None for one that is absent, which the graph lacks.
         attributes: All of them.
         opset: Opset of the model the body is for.
+        runs: Whether the body's engine has a node of ONNX's own operator for this one; where it has
+            not, the reference is traced.
 
     Raises:
         ExportError: The reference cannot be traced or translated, fixes a size that may change, or
             the opset is too old.
     """
     graph = _standard(op, inputs, attributes, opset)
-    return graph if graph is not None else _traced(op, inputs, attributes, opset)
+    if graph is not None and all(runs(node) for node in graph):
+        return graph
+    return _traced(op, inputs, attributes, opset)
 
 
 def _standard(

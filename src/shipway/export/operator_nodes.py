@@ -28,6 +28,7 @@ def inline_operators(
     choose: Callable[[CustomOp], bool],
     *,
     sizes: Mapping[str, int] | None = None,
+    runs: Callable[[ir.Node], bool] | None = None,
 ) -> tuple[str, ...]:
     """Replace custom operators by standard ones, in place.
 
@@ -35,6 +36,7 @@ def inline_operators(
         model: The model.
         choose: Says which operators to replace.
         sizes: Sizes of dynamic dimensions that the model is known to run at.
+        runs: Whether the engine has a standard operator; None is all of them. See `make_body`.
 
     Returns:
         Names of the operators that were replaced.
@@ -48,9 +50,11 @@ def inline_operators(
     if not chosen:
         return ()
     shapes = _Shapes(model, sizes or {})
+    extra = {} if runs is None else {"runs": runs}
     for index, item in enumerate(chosen):
         name = f"{item.op.onnx_name}_{index}"
-        graph = make_body(item.op, shapes.of(item), attributes_of(item), _opset(model))
+        inputs, attributes = shapes.of(item), attributes_of(item)
+        graph = make_body(item.op, inputs, attributes, _opset(model), **extra)
         function = _function(item, graph, _PRIVATE, name)
         model.functions[function.identifier()] = function
         item.node.domain, item.node.op_type, item.node.version = _PRIVATE, name, None

@@ -68,11 +68,12 @@ def _samples(generator: np.random.Generator) -> Iterator[Sample]:
 
 def _shape(
     value: Tensor,
-    spatial_shapes: Tensor,  # noqa: ARG001 -- the schema's
-    level_start_index: Tensor,  # noqa: ARG001 -- the schema's
+    spatial_shapes: Tensor,
+    level_start_index: Tensor,
     sampling_locations: Tensor,
-    attention_weights: Tensor,  # noqa: ARG001 -- the schema's
+    attention_weights: Tensor,
 ) -> Tensor:
+    del spatial_shapes, level_start_index, attention_weights
     sizes = (value.shape[0], sampling_locations.shape[1], value.shape[2] * value.shape[3])
     return value.new_empty(sizes)
 
