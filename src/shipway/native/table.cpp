@@ -4,16 +4,22 @@
 
 namespace shipway {
 extern const shipway_op ball_query_op;
+extern const shipway_op box_iou_rotated_op;
 extern const shipway_op deform_conv2d_op;
 extern const shipway_op multi_scale_deformable_attn_op;
+extern const shipway_op nms_op;
+extern const shipway_op nms_rotated_op;
 extern const shipway_op roi_align_op;
 extern const shipway_op roi_align_rotated_op;
 }  // namespace shipway
 
 extern "C" {
 SHIPWAY_OPS(&shipway::ball_query_op,
+            &shipway::box_iou_rotated_op,
             &shipway::deform_conv2d_op,
             &shipway::multi_scale_deformable_attn_op,
+            &shipway::nms_op,
+            &shipway::nms_rotated_op,
             &shipway::roi_align_op,
             &shipway::roi_align_rotated_op)
 }
