@@ -12,30 +12,145 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from shipway.ops.defining import custom_op
-    from shipway.ops.definition import Alias, CustomOp, Kernel, Sample
+    from shipway.ops.definition import (
+        Alias,
+        CustomOp,
+        Kernel,
+        Sample,
+    )
+    from shipway.ops.deformable_attention import (
+        MultiScaleDeformableAttention,
+        MultiScaleDeformableAttnFunction,
+        multi_scale_deformable_attn_pytorch,
+    )
     from shipway.ops.operators.ball_query import ball_query
+    from shipway.ops.operators.bev_pool_v2 import bev_pool_v2
+    from shipway.ops.operators.box_iou_rotated import box_iou_rotated
+    from shipway.ops.operators.deform_conv2d import (
+        DeformConv2d,
+        DeformConv2dPack,
+        ModulatedDeformConv2d,
+        ModulatedDeformConv2dPack,
+        deform_conv2d,
+        modulated_deform_conv2d,
+    )
+    from shipway.ops.operators.furthest_point_sample import furthest_point_sample
     from shipway.ops.operators.multi_scale_deformable_attn import multi_scale_deformable_attn
+    from shipway.ops.operators.nms import (
+        batched_nms,
+        nms,
+        nms_rotated,
+    )
+    from shipway.ops.operators.roi_align import (
+        RoIAlign,
+        RoIAlignRotated,
+        roi_align,
+        roi_align_rotated,
+    )
+    from shipway.ops.operators.scatter import (
+        scatter_add,
+        scatter_max,
+        scatter_mean,
+    )
+    from shipway.ops.operators.voxelize import (
+        Voxelization,
+        dynamic_voxelize,
+        hard_voxelize,
+        voxelization,
+    )
     from shipway.ops.registry import all_operators, find_operator
 
 _HOMES = {
     "defining": ("custom_op",),
-    "definition": ("Alias", "CustomOp", "Kernel", "Sample"),
+    "definition": (
+        "Alias",
+        "CustomOp",
+        "Kernel",
+        "Sample",
+    ),
+    "deformable_attention": (
+        "MultiScaleDeformableAttention",
+        "MultiScaleDeformableAttnFunction",
+        "multi_scale_deformable_attn_pytorch",
+    ),
     "operators.ball_query": ("ball_query",),
+    "operators.bev_pool_v2": ("bev_pool_v2",),
+    "operators.box_iou_rotated": ("box_iou_rotated",),
+    "operators.deform_conv2d": (
+        "DeformConv2d",
+        "DeformConv2dPack",
+        "ModulatedDeformConv2d",
+        "ModulatedDeformConv2dPack",
+        "deform_conv2d",
+        "modulated_deform_conv2d",
+    ),
+    "operators.furthest_point_sample": ("furthest_point_sample",),
     "operators.multi_scale_deformable_attn": ("multi_scale_deformable_attn",),
-    "registry": ("all_operators", "find_operator"),
+    "operators.nms": (
+        "batched_nms",
+        "nms",
+        "nms_rotated",
+    ),
+    "operators.roi_align": (
+        "RoIAlign",
+        "RoIAlignRotated",
+        "roi_align",
+        "roi_align_rotated",
+    ),
+    "operators.scatter": (
+        "scatter_add",
+        "scatter_max",
+        "scatter_mean",
+    ),
+    "operators.voxelize": (
+        "Voxelization",
+        "dynamic_voxelize",
+        "hard_voxelize",
+        "voxelization",
+    ),
+    "registry": (
+        "all_operators",
+        "find_operator",
+    ),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
     "Alias",
     "CustomOp",
+    "DeformConv2d",
+    "DeformConv2dPack",
     "Kernel",
+    "ModulatedDeformConv2d",
+    "ModulatedDeformConv2dPack",
+    "MultiScaleDeformableAttention",
+    "MultiScaleDeformableAttnFunction",
+    "RoIAlign",
+    "RoIAlignRotated",
     "Sample",
+    "Voxelization",
     "all_operators",
     "ball_query",
+    "batched_nms",
+    "bev_pool_v2",
+    "box_iou_rotated",
     "custom_op",
+    "deform_conv2d",
+    "dynamic_voxelize",
     "find_operator",
+    "furthest_point_sample",
+    "hard_voxelize",
+    "modulated_deform_conv2d",
     "multi_scale_deformable_attn",
+    "multi_scale_deformable_attn_pytorch",
+    "nms",
+    "nms_rotated",
+    "roi_align",
+    "roi_align_rotated",
+    "scatter_add",
+    "scatter_max",
+    "scatter_mean",
+    "voxelization",
 ]
 
 
