@@ -50,6 +50,7 @@ from shipway.tensors import Tensors, TensorSpec
 if TYPE_CHECKING:
     from types import ModuleType
 
+    import onnx_ir as ir
     from openvino import CompiledModel, Core, InferRequest, Model
 
 __all__ = ["OpenVinoEngine"]
@@ -112,7 +113,7 @@ class OpenVinoEngine:
             OutputError: `folder` cannot be written to.
         """
         path = require_onnx(model, _TITLE)
-        model = lower_operators(model, path, folder, has_kernel=lambda _: False)
+        model = lower_operators(model, path, folder, has_kernel=lambda _: False, runs=_runs)
         path = require_onnx(model, _TITLE)
         proto = read_onnx(path, model)
         if not proto.functions:
@@ -261,6 +262,17 @@ def _convert(path: Path) -> Model:
         except Exception as error:
             _explain_operators(error)
             raise
+
+
+def _runs(node: ir.Node) -> bool:
+    """Whether the ONNX frontend has a rule for a standard node of a portable body.
+
+    Source: No rule for DeformConv, nor for GridSample of planes with depth, in OpenVINO 2026.4.
+    """
+    if node.op_type != "GridSample":
+        return node.op_type != "DeformConv"
+    data = node.inputs[0]
+    return data is not None and data.shape is not None and data.shape.rank() == 4
 
 
 def _explain_operators(error: Exception) -> None:

@@ -18,6 +18,7 @@ from shipway.ops.kernel_library import why_portable
 from shipway.ops.registry import known_operator, operator_for_node
 
 if TYPE_CHECKING:
+    import onnx_ir as ir
     from onnx import ModelProto
 
     from shipway.ops.definition import CustomOp
@@ -50,7 +51,12 @@ def _functions(proto: ModelProto) -> list[Operator]:
 
 
 def lower_operators(
-    model: PortableModel, path: Path, folder: Path, has_kernel: Callable[[CustomOp], bool]
+    model: PortableModel,
+    path: Path,
+    folder: Path,
+    has_kernel: Callable[[CustomOp], bool],
+    *,
+    runs: Callable[[ir.Node], bool] | None = None,
 ) -> PortableModel:
     """Replace the custom operators an engine has no kernel for by their portable bodies.
 
@@ -59,6 +65,7 @@ def lower_operators(
         path: Its .onnx file.
         folder: Where a rewritten file goes.
         has_kernel: Whether the engine can run an operator as it is.
+        runs: Whether it runs a standard node; None is any.
 
     Returns:
         The model itself where nothing was replaced.
@@ -76,7 +83,7 @@ def lower_operators(
     graph = ir.load(path)
     names = {op.name for op in replaced}
     try:
-        done = inline_operators(graph, lambda op: op.name in names)
+        done = inline_operators(graph, lambda op: op.name in names, runs=runs)
     except ExportError as error:
         raise EngineError(
             f"{path} calls {', '.join(sorted(names))}, which has no kernel here, and no body: {error}",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -82,21 +82,28 @@ def make_body(
     inputs: Sequence[BodyInput | None],
     attributes: Mapping[str, Any],
     opset: int,
+    runs: Callable[[ir.Node], bool] | None = None,
 ) -> ir.Graph:
     """Return the operator as a graph of standard operators.
+
+    ONNX's own operator where there is one, else what the reference is traced to.
 
     Args:
         op: The operator.
         inputs: One an input of the operator; None for one that is absent, which the graph lacks.
         attributes: All of them.
         opset: Opset of the model the body is for.
+        runs: Whether the engine the body is for runs a node of ONNX's own form; one that it does not
+            run has the body traced. None is any engine.
 
     Raises:
         ExportError: The reference cannot be traced or translated, fixes a size that may change, or
             the opset is too old.
     """
     graph = _standard(op, inputs, attributes, opset)
-    return graph if graph is not None else _traced(op, inputs, attributes, opset)
+    if graph is not None and (runs is None or all(map(runs, graph))):
+        return graph
+    return _traced(op, inputs, attributes, opset)
 
 
 def _standard(

@@ -28,6 +28,7 @@ def inline_operators(
     choose: Callable[[CustomOp], bool],
     *,
     sizes: Mapping[str, int] | None = None,
+    runs: Callable[[ir.Node], bool] | None = None,
 ) -> tuple[str, ...]:
     """Replace custom operators by standard ones, in place.
 
@@ -35,6 +36,7 @@ def inline_operators(
         model: The model.
         choose: Says which operators to replace.
         sizes: Sizes of dynamic dimensions that the model is known to run at.
+        runs: Whether the engine the model is for runs a standard node; see `make_body`.
 
     Returns:
         Names of the operators that were replaced.
@@ -50,7 +52,7 @@ def inline_operators(
     shapes = _Shapes(model, sizes or {})
     for index, item in enumerate(chosen):
         name = f"{item.op.onnx_name}_{index}"
-        graph = make_body(item.op, shapes.of(item), attributes_of(item), _opset(model))
+        graph = make_body(item.op, shapes.of(item), attributes_of(item), _opset(model), runs)
         function = _function(item, graph, _PRIVATE, name)
         model.functions[function.identifier()] = function
         item.node.domain, item.node.op_type, item.node.version = _PRIVATE, name, None
