@@ -13,14 +13,28 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from shipway.ops.defining import custom_op
     from shipway.ops.definition import Alias, CustomOp, Kernel, Sample
+    from shipway.ops.deform_conv2d_modules import (
+        DeformConv2d,
+        DeformConv2dPack,
+        ModulatedDeformConv2d,
+        ModulatedDeformConv2dPack,
+    )
     from shipway.ops.operators.ball_query import ball_query
+    from shipway.ops.operators.deform_conv2d import deform_conv2d, modulated_deform_conv2d
     from shipway.ops.operators.multi_scale_deformable_attn import multi_scale_deformable_attn
     from shipway.ops.registry import all_operators, find_operator
 
 _HOMES = {
     "defining": ("custom_op",),
     "definition": ("Alias", "CustomOp", "Kernel", "Sample"),
+    "deform_conv2d_modules": (
+        "DeformConv2d",
+        "DeformConv2dPack",
+        "ModulatedDeformConv2d",
+        "ModulatedDeformConv2dPack",
+    ),
     "operators.ball_query": ("ball_query",),
+    "operators.deform_conv2d": ("deform_conv2d", "modulated_deform_conv2d"),
     "operators.multi_scale_deformable_attn": ("multi_scale_deformable_attn",),
     "registry": ("all_operators", "find_operator"),
 }
@@ -29,12 +43,18 @@ _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 __all__ = [
     "Alias",
     "CustomOp",
+    "DeformConv2d",
+    "DeformConv2dPack",
     "Kernel",
+    "ModulatedDeformConv2d",
+    "ModulatedDeformConv2dPack",
     "Sample",
     "all_operators",
     "ball_query",
     "custom_op",
+    "deform_conv2d",
     "find_operator",
+    "modulated_deform_conv2d",
     "multi_scale_deformable_attn",
 ]
 
