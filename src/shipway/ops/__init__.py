@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         ModulatedDeformConv2dPack,
     )
     from shipway.ops.operators.ball_query import ball_query
+    from shipway.ops.operators.bicubic_resize import bicubic_resize
     from shipway.ops.operators.deform_conv2d import deform_conv2d, modulated_deform_conv2d
     from shipway.ops.operators.multi_scale_deformable_attn import multi_scale_deformable_attn
     from shipway.ops.registry import all_operators, find_operator
@@ -34,6 +35,7 @@ _HOMES = {
         "ModulatedDeformConv2dPack",
     ),
     "operators.ball_query": ("ball_query",),
+    "operators.bicubic_resize": ("bicubic_resize",),
     "operators.deform_conv2d": ("deform_conv2d", "modulated_deform_conv2d"),
     "operators.multi_scale_deformable_attn": ("multi_scale_deformable_attn",),
     "registry": ("all_operators", "find_operator"),
@@ -51,6 +53,7 @@ __all__ = [
     "Sample",
     "all_operators",
     "ball_query",
+    "bicubic_resize",
     "custom_op",
     "deform_conv2d",
     "find_operator",
