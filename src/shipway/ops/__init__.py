@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from shipway.ops.operators.ball_query import ball_query
     from shipway.ops.operators.bicubic_resize import bicubic_resize
     from shipway.ops.operators.deform_conv2d import deform_conv2d, modulated_deform_conv2d
+    from shipway.ops.operators.grid_sample_3d import grid_sample_3d
     from shipway.ops.operators.multi_scale_deformable_attn import multi_scale_deformable_attn
     from shipway.ops.registry import all_operators, find_operator
 
@@ -37,6 +38,7 @@ _HOMES = {
     "operators.ball_query": ("ball_query",),
     "operators.bicubic_resize": ("bicubic_resize",),
     "operators.deform_conv2d": ("deform_conv2d", "modulated_deform_conv2d"),
+    "operators.grid_sample_3d": ("grid_sample_3d",),
     "operators.multi_scale_deformable_attn": ("multi_scale_deformable_attn",),
     "registry": ("all_operators", "find_operator"),
 }
@@ -57,6 +59,7 @@ __all__ = [
     "custom_op",
     "deform_conv2d",
     "find_operator",
+    "grid_sample_3d",
     "modulated_deform_conv2d",
     "multi_scale_deformable_attn",
 ]
