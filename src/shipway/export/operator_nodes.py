@@ -69,10 +69,20 @@ def inline_operators(
 _PRIVATE = "shipway.body"
 
 
-def attach_bodies(model: ir.Model, *, sizes: Mapping[str, int] | None = None) -> tuple[str, ...]:
-    """Give each custom operator of a model its body as a local function; the nodes stay.
+def attach_bodies(
+    model: ir.Model,
+    choose: Callable[[CustomOp], bool],
+    *,
+    sizes: Mapping[str, int] | None = None,
+) -> tuple[str, ...]:
+    """Give custom operators of a model their bodies as local functions; the nodes stay.
 
     A runtime with a kernel uses that, others expand the function.
+
+    Args:
+        model: The model.
+        choose: Says which operators get one.
+        sizes: Sizes of dynamic dimensions that the model is known to run at.
 
     Returns:
         Names of the operators that have a body now.
@@ -80,7 +90,7 @@ def attach_bodies(model: ir.Model, *, sizes: Mapping[str, int] | None = None) ->
     Raises:
         ExportError: One has no body, or two nodes of it would need different ones.
     """
-    found = list(custom_nodes(model))
+    found = [item for item in custom_nodes(model) if choose(item.op)]
     shapes = _Shapes(model, sizes or {})
     bodies: dict[str, tuple[Any, str]] = {}
     for item in found:
