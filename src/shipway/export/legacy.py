@@ -79,7 +79,7 @@ def trace_legacy(
                 output_names=list(outputs),
                 dynamic_axes=_dynamic_axes(binding),
             )
-    except OutputError:
+    except (ExportError, OutputError):
         raise
     except Exception as error:
         raise explain_untranslated(error) from error

@@ -66,18 +66,18 @@ class StandardWriter:
         return write
 
     def wide(self, value: Any) -> Any:
-        """Return a value as float32: runtimes have few kernels for narrower floats, or wider ones."""
+        """Return a float16 or bfloat16 value as float32: runtimes have few kernels for those."""
         import onnx_ir as ir
 
-        narrow = value.dtype is not None and value.dtype != ir.DataType.FLOAT
+        narrow = value.dtype in {ir.DataType.FLOAT16, ir.DataType.BFLOAT16}
         return self.Cast(value, to=int(ir.DataType.FLOAT)) if narrow else value
 
     def narrow(self, value: Any, like: Any) -> Any:
-        """Return a float32 value in the dtype of another one."""
+        """Return what was computed from a `wide` value in the dtype of that value."""
         import onnx_ir as ir
 
-        same = like.dtype is None or like.dtype == ir.DataType.FLOAT
-        return value if same else self.Cast(value, to=int(like.dtype))
+        narrow = like.dtype in {ir.DataType.FLOAT16, ir.DataType.BFLOAT16}
+        return self.Cast(value, to=int(like.dtype)) if narrow else value
 
     def _value(self, item: Any) -> Any:
         import numpy as np
@@ -91,16 +91,12 @@ class StandardWriter:
         return self._tape.op("Constant", [], {"value": ir.tensor(array)})
 
 
-def _any_node(node: ir.Node) -> bool:  # noqa: ARG001 -- the default of `runs`
-    return True
-
-
 def make_body(
     op: CustomOp,
     inputs: Sequence[BodyInput | None],
     attributes: Mapping[str, Any],
     opset: int,
-    runs: Callable[[ir.Node], bool] = _any_node,
+    runs: Callable[[ir.Node], bool] | None = None,
 ) -> ir.Graph:
     """Return the operator as a graph of standard operators.
 
@@ -109,15 +105,15 @@ def make_body(
         inputs: One an input of the operator; None for one that is absent, which the graph lacks.
         attributes: All of them.
         opset: Opset of the model the body is for.
-        runs: Whether the body's engine has a node of ONNX's own operator for this one; where it has
-            not, the reference is traced.
+        runs: Whether the engine the body is for runs a node of ONNX's own form; where it does not, the
+            reference is traced. None is any engine.
 
     Raises:
         ExportError: The reference cannot be traced or translated, fixes a size that may change, or
             the opset is too old.
     """
     graph = _standard(op, inputs, attributes, opset)
-    if graph is not None and all(runs(node) for node in graph):
+    if graph is not None and (runs is None or all(map(runs, graph))):
         return graph
     return _traced(op, inputs, attributes, opset)
 

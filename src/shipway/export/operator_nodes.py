@@ -36,7 +36,7 @@ def inline_operators(
         model: The model.
         choose: Says which operators to replace.
         sizes: Sizes of dynamic dimensions that the model is known to run at.
-        runs: Whether the engine has a standard operator; None is all of them. See `make_body`.
+        runs: Whether the engine the model is for runs a standard node; see `make_body`.
 
     Returns:
         Names of the operators that were replaced.
@@ -50,11 +50,9 @@ def inline_operators(
     if not chosen:
         return ()
     shapes = _Shapes(model, sizes or {})
-    extra = {} if runs is None else {"runs": runs}
     for index, item in enumerate(chosen):
         name = f"{item.op.onnx_name}_{index}"
-        inputs, attributes = shapes.of(item), attributes_of(item)
-        graph = make_body(item.op, inputs, attributes, _opset(model), **extra)
+        graph = make_body(item.op, shapes.of(item), attributes_of(item), _opset(model), runs)
         function = _function(item, graph, _PRIVATE, name)
         model.functions[function.identifier()] = function
         item.node.domain, item.node.op_type, item.node.version = _PRIVATE, name, None
@@ -71,10 +69,20 @@ def inline_operators(
 _PRIVATE = "shipway.body"
 
 
-def attach_bodies(model: ir.Model, *, sizes: Mapping[str, int] | None = None) -> tuple[str, ...]:
-    """Give each custom operator of a model its body as a local function; the nodes stay.
+def attach_bodies(
+    model: ir.Model,
+    choose: Callable[[CustomOp], bool],
+    *,
+    sizes: Mapping[str, int] | None = None,
+) -> tuple[str, ...]:
+    """Give custom operators of a model their bodies as local functions; the nodes stay.
 
     A runtime with a kernel uses that, others expand the function.
+
+    Args:
+        model: The model.
+        choose: Says which operators get one.
+        sizes: Sizes of dynamic dimensions that the model is known to run at.
 
     Returns:
         Names of the operators that have a body now.
@@ -82,7 +90,7 @@ def attach_bodies(model: ir.Model, *, sizes: Mapping[str, int] | None = None) ->
     Raises:
         ExportError: One has no body, or two nodes of it would need different ones.
     """
-    found = list(custom_nodes(model))
+    found = [item for item in custom_nodes(model) if choose(item.op)]
     shapes = _Shapes(model, sizes or {})
     bodies: dict[str, tuple[Any, str]] = {}
     for item in found:

@@ -15,9 +15,10 @@ if TYPE_CHECKING:
     from shipway.ops.definition import CustomOp
     from shipway.ops.schema import Attribute
 
-__all__ = ["custom_opsets", "register_symbolics", "translation_table"]
+__all__ = ["custom_opsets", "has_own_symbolic", "register_symbolics", "translation_table"]
 
 _SUFFIX = {"int": "i", "bool": "i", "float": "f", "ints": "i", "floats": "f"}
+_OURS: set[Callable[..., Any]] = set()
 _PARSED = {"int": "i", "bool": "b", "float": "f", "ints": "is", "floats": "fs"}
 
 
@@ -96,8 +97,19 @@ def register_symbolics(opset: int) -> dict[str, int]:
     for op in ops:
         register_schema(op)
         if not registry.is_registered_op(op.name, opset):
-            torch.onnx.register_custom_op_symbolic(op.name, _symbolic(op), 9)
+            symbolic = _symbolic(op)
+            _OURS.add(symbolic)
+            torch.onnx.register_custom_op_symbolic(op.name, symbolic, 9)
     return custom_opsets(ops)
+
+
+def has_own_symbolic(name: str, opset: int) -> bool:
+    """Whether the user has told the old tracer how to write an operator outside torch."""
+    from torch.onnx._internal.torchscript_exporter.registration import registry
+
+    group = registry.get_function_group(name)
+    found = None if group is None else group.get(opset)
+    return found is not None and found not in _OURS
 
 
 def _symbolic(op: CustomOp) -> Callable[..., Any]:

@@ -5,10 +5,12 @@
 namespace shipway {
 extern const shipway_op ball_query_op;
 extern const shipway_op bev_pool_v2_op;
+extern const shipway_op bicubic_resize_op;
 extern const shipway_op box_iou_rotated_op;
 extern const shipway_op deform_conv2d_op;
 extern const shipway_op dynamic_voxelize_op;
 extern const shipway_op furthest_point_sample_op;
+extern const shipway_op grid_sample_3d_op;
 extern const shipway_op hard_voxelize_op;
 extern const shipway_op multi_scale_deformable_attn_op;
 extern const shipway_op nms_op;
@@ -23,10 +25,12 @@ extern const shipway_op scatter_mean_op;
 extern "C" {
 SHIPWAY_OPS(&shipway::ball_query_op,
             &shipway::bev_pool_v2_op,
+            &shipway::bicubic_resize_op,
             &shipway::box_iou_rotated_op,
             &shipway::deform_conv2d_op,
             &shipway::dynamic_voxelize_op,
             &shipway::furthest_point_sample_op,
+            &shipway::grid_sample_3d_op,
             &shipway::hard_voxelize_op,
             &shipway::multi_scale_deformable_attn_op,
             &shipway::nms_op,

@@ -18,6 +18,12 @@ if TYPE_CHECKING:
         Kernel,
         Sample,
     )
+    from shipway.ops.deform_conv2d_modules import (
+        DeformConv2d,
+        DeformConv2dPack,
+        ModulatedDeformConv2d,
+        ModulatedDeformConv2dPack,
+    )
     from shipway.ops.deformable_attention import (
         MultiScaleDeformableAttention,
         MultiScaleDeformableAttnFunction,
@@ -25,16 +31,11 @@ if TYPE_CHECKING:
     )
     from shipway.ops.operators.ball_query import ball_query
     from shipway.ops.operators.bev_pool_v2 import bev_pool_v2
+    from shipway.ops.operators.bicubic_resize import bicubic_resize
     from shipway.ops.operators.box_iou_rotated import box_iou_rotated
-    from shipway.ops.operators.deform_conv2d import (
-        DeformConv2d,
-        DeformConv2dPack,
-        ModulatedDeformConv2d,
-        ModulatedDeformConv2dPack,
-        deform_conv2d,
-        modulated_deform_conv2d,
-    )
+    from shipway.ops.operators.deform_conv2d import deform_conv2d, modulated_deform_conv2d
     from shipway.ops.operators.furthest_point_sample import furthest_point_sample
+    from shipway.ops.operators.grid_sample_3d import grid_sample_3d
     from shipway.ops.operators.multi_scale_deformable_attn import multi_scale_deformable_attn
     from shipway.ops.operators.nms import (
         batched_nms,
@@ -68,6 +69,12 @@ _HOMES = {
         "Kernel",
         "Sample",
     ),
+    "deform_conv2d_modules": (
+        "DeformConv2d",
+        "DeformConv2dPack",
+        "ModulatedDeformConv2d",
+        "ModulatedDeformConv2dPack",
+    ),
     "deformable_attention": (
         "MultiScaleDeformableAttention",
         "MultiScaleDeformableAttnFunction",
@@ -75,16 +82,14 @@ _HOMES = {
     ),
     "operators.ball_query": ("ball_query",),
     "operators.bev_pool_v2": ("bev_pool_v2",),
+    "operators.bicubic_resize": ("bicubic_resize",),
     "operators.box_iou_rotated": ("box_iou_rotated",),
     "operators.deform_conv2d": (
-        "DeformConv2d",
-        "DeformConv2dPack",
-        "ModulatedDeformConv2d",
-        "ModulatedDeformConv2dPack",
         "deform_conv2d",
         "modulated_deform_conv2d",
     ),
     "operators.furthest_point_sample": ("furthest_point_sample",),
+    "operators.grid_sample_3d": ("grid_sample_3d",),
     "operators.multi_scale_deformable_attn": ("multi_scale_deformable_attn",),
     "operators.nms": (
         "batched_nms",
@@ -133,12 +138,14 @@ __all__ = [
     "ball_query",
     "batched_nms",
     "bev_pool_v2",
+    "bicubic_resize",
     "box_iou_rotated",
     "custom_op",
     "deform_conv2d",
     "dynamic_voxelize",
     "find_operator",
     "furthest_point_sample",
+    "grid_sample_3d",
     "hard_voxelize",
     "modulated_deform_conv2d",
     "multi_scale_deformable_attn",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from shipway.errors import ExportError, UsageError
@@ -10,7 +10,7 @@ from shipway.ops.definition import CustomOp
 from shipway.ops.registry import add_operator, known_operator
 from shipway.ops.schema import LETTERS
 
-__all__ = ["adopt_operator", "foreign_overloads", "is_operator", "operators_called"]
+__all__ = ["adopt_operator", "foreign_overloads", "is_operator", "operators_called", "python_body"]
 
 _TORCH = frozenset({"aten", "prim", "prims", "quantized", "higher_order", "onnx", "onnx_symbolic"})
 _LETTER_OF = {dtype: letter for letter, dtype in LETTERS.items()} | {
@@ -86,7 +86,7 @@ def adopt_operator(
     op = CustomOp(
         name=name,
         schema=schema[1] + schema[2],
-        reference=_python_body(name),
+        reference=python_body(name) or _refusal(name),
         types=f"{''.join(letters)}->{''.join(_LETTER_OF.get(dtype, 'T') for dtype in dtypes[1])}",
         onnx_name=name.partition("::")[2],
         foreign=True,
@@ -98,14 +98,18 @@ def adopt_operator(
     return add_operator(op)
 
 
-def _python_body(name: str) -> Any:
-    """Return the Python function of a torch.library.custom_op; one that refuses where there is none."""
+def python_body(name: str) -> Callable[..., Any] | None:
+    """Return the Python function of a torch.library.custom_op; None where there is none."""
     from torch._library.custom_ops import OPDEFS
 
     definition = OPDEFS.get(name)
-    if definition is not None:
-        return definition._init_fn  # noqa: SLF001 -- torch has no public way to it
+    if definition is None:
+        return None
+    body: Callable[..., Any] = definition._init_fn  # noqa: SLF001 -- torch has no public way to it
+    return body
 
+
+def _refusal(name: str) -> Callable[..., Any]:
     def refuse(*_: Any, **__: Any) -> Any:
         raise ExportError(
             f"{name} is registered in torch without a Python function to take apart.",

@@ -12,7 +12,7 @@ from shipway.tensors import dtype_named, dtype_of
 if TYPE_CHECKING:
     from shipway.ops.definition import CustomOp
 
-__all__ = ["alias_schemas", "infer_shapes", "register_schema"]
+__all__ = ["alias_schemas", "forget_schema", "infer_shapes", "register_schema"]
 
 _INDEX = ("int64", "int32")
 _NAMES = {"float32": "float", "float64": "double"}
@@ -31,6 +31,14 @@ def register_schema(op: CustomOp) -> None:
     _load_standard_schemas()
     if not onnx.defs.has(op.onnx_name, op.namespace):
         onnx.defs.register_schema(_schema(op, op.namespace, op.onnx_name))
+
+
+def forget_schema(op: CustomOp) -> None:
+    """Undo `register_schema`."""
+    import onnx
+
+    if onnx.defs.has(op.onnx_name, op.namespace):
+        onnx.defs.deregister_schema(op.onnx_name, op.version, op.namespace)
 
 
 @contextlib.contextmanager

@@ -1,127 +1,125 @@
-"""Deformable convolution, plain (DCN) and modulated (DCNv2)."""
+"""Deformable convolution, version 1 and 2: the taps of each filter read where offsets tell them to."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
-from torch.nn.modules.utils import _pair
+from torch import Tensor
 
 from shipway.ops.defining import custom_op
 from shipway.ops.definition import BUILT_IN, Sample
-from shipway.ops.gathering import bilinear
 
-__all__ = [
-    "DeformConv2d",
-    "DeformConv2dPack",
-    "ModulatedDeformConv2d",
-    "ModulatedDeformConv2dPack",
-    "deform_conv2d",
-    "deform_conv2d_op",
-    "modulated_deform_conv2d",
-]
+__all__ = ["deform_conv2d", "deform_conv2d_op", "modulated_deform_conv2d"]
 
-_OPSET = 19  # the first that has DeformConv
+_SINCE = 19
+"""First opset with DeformConv."""
 
 
 def _inputs(
     generator: np.random.Generator,
-    *,
-    size: tuple[int, int] = (7, 9),
-    channels: int = 4,
-    out: int = 6,
+    size: tuple[int, int, int, int] = (2, 4, 7, 6),
+    filters: int = 5,
     kernel: tuple[int, int] = (3, 3),
-    batch: int = 2,
-    modulated: bool = True,
-    reach: float = 2.0,
-    **given: Any,
+    *,
+    reach: float = 1.5,
+    masked: bool = True,
+    biased: bool = True,
+    **attributes: Any,
 ) -> tuple[tuple[Tensor | None, ...], dict[str, Any]]:
-    def tensor(*shape: int) -> Tensor:
+    """Make one set of inputs; offsets reach as many pixels away from the place of their tap."""
+    batch, channels, *sides = size
+    stride, padding, dilation = (
+        attributes.get(name, default)
+        for name, default in (("stride", (1, 1)), ("padding", (0, 0)), ("dilation", (1, 1)))
+    )
+    out = [
+        (side + 2 * padding[at] - dilation[at] * (kernel[at] - 1) - 1) // stride[at] + 1
+        for at, side in enumerate(sides)
+    ]
+    reads = attributes.get("deform_groups", 1) * kernel[0] * kernel[1]
+
+    def normal(*shape: int) -> Tensor:
         return torch.from_numpy(generator.standard_normal(shape))
 
-    usual = {"stride": [1, 1], "padding": [0, 0], "dilation": [1, 1], "groups": 1}
-    attributes = {**usual, "deform_groups": 1, **given}
-    taps = kernel[0] * kernel[1] * attributes["deform_groups"]
-    spans = zip(size, kernel, *(attributes[key] for key in list(usual)[:3]), strict=True)
-    places = [
-        (n + 2 * padding - dilation * (k - 1) - 1) // stride + 1
-        for n, k, stride, padding, dilation in spans
-    ]
-    tensors = (
-        tensor(batch, channels, *size),
-        tensor(batch, 2 * taps, *places) * reach,
-        tensor(out, channels // attributes["groups"], *kernel),
-        torch.sigmoid(tensor(batch, taps, *places)) if modulated else None,
-        tensor(out) if modulated else None,
-    )
-    return tensors, {key: value for key, value in attributes.items() if value != usual.get(key)}
+    offset = torch.from_numpy(generator.uniform(-reach, reach, (batch, 2 * reads, *out)))
+    mask = torch.from_numpy(generator.uniform(0, 1, (batch, reads, *out))) if masked else None
+    bias = normal(filters) if biased else None
+    weight = normal(filters, channels // attributes.get("groups", 1), *kernel)
+    return (normal(*size), offset, weight, mask, bias), attributes
 
 
 def _samples(generator: np.random.Generator) -> Iterator[Sample]:
-    def sample(name: str, gradient: bool = False, **given: Any) -> Sample:
-        return Sample(name, *_inputs(generator, **given), gradient=gradient)
+    same: dict[str, Any] = {"padding": [1, 1]}
+    yield Sample("usual", *_inputs(generator, **same))
+    yield Sample("other sizes", *_inputs(generator, (3, 4, 5, 9), **same))
+    yield Sample("far outside", *_inputs(generator, reach=1e6, **same))
+    yield Sample("no batch", *_inputs(generator, (0, 4, 3, 3), **same))
+    lost, attributes = _inputs(generator, **same)
+    places = torch.tensor([torch.nan, torch.inf, -torch.inf])
+    lost[1][0, :3, 0, 0] = places  # type: ignore[index] # the offset is there
+    yield Sample("offsets that are none", lost, attributes)
+    hole, attributes = _inputs(generator, **same)
+    hole[0][0, 1, 2, 3] = torch.nan  # type: ignore[index] # so is the input
+    yield Sample("NaN in the input", hole, attributes)
+    first: dict[str, Any] = {"masked": False, "biased": False}
+    yield Sample("version 1", *_inputs(generator, **first, **same))
+    yield Sample("a large plane", *_inputs(generator, (1, 4, 65, 70), 3, **first, **same))
+    yield Sample("many channels", *_inputs(generator, (1, 520, 3, 4), 20, **first, **same))
+    yield Sample("one element", *_inputs(generator, (1, 1, 1, 1), 1, (1, 1), **first))
+    yield Sample("bias alone", *_inputs(generator, kernel=(1, 3), masked=False))
+    yield Sample("mask alone", *_inputs(generator, kernel=(2, 1), biased=False))
+    uneven: dict[str, Any] = {"stride": [2, 1], "padding": [0, 2], "dilation": [1, 2]}
+    yield Sample("uneven strides", *_inputs(generator, (2, 4, 9, 8), **uneven))
+    grouped: dict[str, Any] = {"groups": 2, "deform_groups": 3, "padding": [1, 1]}
+    yield Sample("groups across", *_inputs(generator, (1, 12, 5, 5), 34, **grouped))
+    yield Sample("a group a channel", *_inputs(generator, (1, 4, 5, 5), 4, groups=4))
+    yield Sample(
+        "for the gradient",
+        *_clear(generator, _inputs(generator, (1, 2, 4, 3), 2, (2, 2), deform_groups=2)),
+        gradient=True,
+    )
 
-    yield sample("modulated")
-    yield sample("other sizes", size=(12, 6), batch=1)
-    yield sample("plain", modulated=False, padding=[1, 1])
-    yield sample("stride and dilation", stride=[2, 1], padding=[2, 1], dilation=[2, 1])
-    yield sample("groups", groups=2, deform_groups=2, padding=[1, 1])
-    yield sample("more offsets than groups", deform_groups=4, padding=[1, 1])
-    yield sample("one by one", kernel=(1, 1), size=(5, 4))
-    yield sample("one pixel", kernel=(3, 3), size=(1, 1), padding=[1, 1])
-    yield sample("far outside", reach=1e4)
-    yield sample("no batch", batch=0)
-    lost, attributes = _inputs(generator)
-    if lost[1] is not None and lost[0] is not None:
-        lost[1][0, :2, 0, 0] = torch.tensor([torch.nan, torch.inf])
-        lost[0][1, 1, 3, 3] = torch.nan
-    yield Sample("NaN", lost, attributes)
-    yield sample("a larger plane", size=(40, 70), channels=16, out=24, padding=[1, 1], batch=1)
-    small, attributes = _inputs(generator, size=(4, 3), channels=2, out=2, kernel=(2, 2), batch=1)
-    if small[1] is not None:  # between pixels, where the sampling is smooth
-        small[1].copy_(torch.from_numpy(generator.uniform(0.2, 0.8, small[1].shape)))
-    yield Sample("for the gradient", small, attributes, gradient=True)
+
+def _clear(
+    generator: np.random.Generator, made: tuple[tuple[Tensor | None, ...], dict[str, Any]]
+) -> tuple[tuple[Tensor | None, ...], dict[str, Any]]:
+    """Replace offsets by ones that stay away from the middles of pixels."""
+    (value, offset, *rest), attributes = made
+    size = tuple(offset.shape) if offset is not None else ()
+    whole, part = generator.integers(-1, 2, size), generator.uniform(0.2, 0.8, size)
+    return (value, torch.from_numpy(whole + part), *rest), attributes
 
 
 def _shape(
     input: Tensor,
     offset: Tensor,
     weight: Tensor,
-    mask: Tensor | None = None,
-    bias: Tensor | None = None,
-    stride: Sequence[int] = (1, 1),
-    padding: Sequence[int] = (0, 0),
-    dilation: Sequence[int] = (1, 1),
-    groups: int = 1,
-    deform_groups: int = 1,
+    *_: Any,
+    **__: Any,
 ) -> Tensor:
-    del mask, bias, stride, padding, dilation, groups, deform_groups
-    return input.new_empty((input.shape[0], weight.shape[0], offset.shape[2], offset.shape[3]))
+    return input.new_empty((input.shape[0], weight.shape[0], *offset.shape[2:]))
 
 
-def _standard(op: Any, inputs: list[Any], attributes: Mapping[str, Any]) -> Any:
-    """DeformConv of ONNX, which is the same operator; its runtimes compute it in float32."""
-    if op.opset < _OPSET:
+def _standard(op: Any, inputs: Sequence[Any], attributes: dict[str, Any]) -> Any:
+    """Write DeformConv, computed in float32 where the inputs are narrower."""
+    if op.opset < _SINCE:
         return None
-    x, offset, weight, mask, bias = (None if one is None else op.wide(one) for one in inputs)
-    top, left = attributes["padding"]
-    found = op.DeformConv(
-        x,
-        weight,
-        offset,
-        bias,
-        mask,
+    value, offset, weight, mask, bias = (None if item is None else op.wide(item) for item in inputs)
+    wide = [value, weight, offset, bias, mask]
+    while wide[-1] is None:
+        wide.pop()
+    result = op.DeformConv(
+        *wide,
         strides=list(attributes["stride"]),
-        pads=[top, left, top, left],
+        pads=[*attributes["padding"], *attributes["padding"]],
         dilations=list(attributes["dilation"]),
         group=attributes["groups"],
         offset_group=attributes["deform_groups"],
     )
-    return op.narrow(found, inputs[0])
+    return op.narrow(result, inputs[0])
 
 
 @custom_op(
@@ -139,107 +137,142 @@ def deform_conv2d_op(
     input: Tensor,
     offset: Tensor,
     weight: Tensor,
-    mask: Tensor | None = None,
-    bias: Tensor | None = None,
-    stride: Sequence[int] = (1, 1),
-    padding: Sequence[int] = (0, 0),
-    dilation: Sequence[int] = (1, 1),
-    groups: int = 1,
-    deform_groups: int = 1,
+    mask: Tensor | None,
+    bias: Tensor | None,
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    groups: int,
+    deform_groups: int,
 ) -> Tensor:
-    """Convolve with taps that are moved by an offset each, and weighted where there is a mask.
+    """Convolve a plane whose pixels are read, bilinearly, where offsets tell each tap to.
 
-    A tap a pixel or more outside the plane, or at a place that is NaN, reads 0; the corners of a
-    tap that lie outside count 0.
+    A pixel outside the plane counts as zero, whatever is stored elsewhere, and so does a point
+    whose offset is NaN or infinite. The memory this reference takes is that of im2col.
 
     Args:
         input: (batch, channels, height, width).
-        offset: (batch, 2 * deform_groups * taps, out height, out width), in pixels, y before x.
-        weight: (out channels, channels / groups, kernel height, kernel width).
-        mask: (batch, deform_groups * taps, out height, out width).
-        bias: (out channels,).
-        stride: Down and across, as are padding and dilation.
-        padding: Zeros on both sides.
-        dilation: Distance of the taps.
-        groups: Groups of the convolution.
-        deform_groups: Groups of channels with offsets of their own.
+        offset: (batch, deform_groups * taps * 2, out height, out width): y and x of each tap.
+        weight: (filters, channels / groups, kernel height, kernel width).
+        mask: (batch, deform_groups * taps, out height, out width), a factor for each point.
+        bias: (filters,).
+        stride: Down and right.
+        padding: Above and below, left and right.
+        dilation: Down and right.
+        groups: Parts the channels are convolved in.
+        deform_groups: Parts of the channels that have offsets of their own.
 
     Returns:
-        (batch, out channels, out height, out width).
+        (batch, filters, out height, out width).
 
-    Source: Dai et al. 2017 and Zhu et al. 2019; layouts of mmcv.ops.modulated_deform_conv2d.
+    Source: Dai et al. 2017 and Zhu et al. 2018 (Deformable ConvNets v1 and v2); layouts of
+    mmcv.ops.deform_conv2d and torchvision.ops.deform_conv2d.
     """
-    batch, channels, height, width = input.shape
-    out_channels, _, kernel_h, kernel_w = weight.shape
-    out_h, out_w = offset.shape[2], offset.shape[3]
-    taps, places = kernel_h * kernel_w, out_h * out_w
-    across, down = (torch.arange(size, device=input.device) for size in (kernel_w, kernel_h))
-    rows = torch.arange(out_h, device=input.device) * stride[0] - padding[0]
-    columns = torch.arange(out_w, device=input.device) * stride[1] - padding[1]
-    y = (down * dilation[0])[:, None, None, None] + rows[:, None]
-    x = (across * dilation[1])[:, None, None] + columns
-    moves = offset.reshape(batch, deform_groups, kernel_h, kernel_w, 2, out_h, out_w)
-    y, x = (
-        (start + moves[:, :, :, :, axis]).reshape(batch * deform_groups, taps * places)
-        for axis, start in enumerate((y, x))
-    )
-    each = channels // deform_groups
-    planes = input.reshape(batch * deform_groups, each, height * width)
-    read = bilinear(planes, y, x, height, width)
-    read = read.reshape(batch, deform_groups, each, taps, places)
+    batch, channels = input.shape[:2]
+    filters, _, kernel_height, kernel_width = weight.shape
+    out_height, out_width = offset.shape[2:]
+    taps, each = kernel_height * kernel_width, channels // deform_groups
+    points = offset.reshape(batch, deform_groups, taps, 2, out_height, out_width)
+    bases = [
+        (
+            torch.arange(out, device=input.device, dtype=input.dtype) * stride[axis] - padding[axis]
+        ).reshape((-1, 1) if axis == 0 else (1, -1))
+        for axis, out in enumerate((out_height, out_width))
+    ]
+    steps = torch.arange(taps, device=input.device).reshape(-1, 1, 1)
+    y = points[:, :, :, 0] + (bases[0] + steps // kernel_width * dilation[0])
+    x = points[:, :, :, 1] + (bases[1] + steps % kernel_width * dilation[1])
+    columns = _sample_rows(input, y, x)
     if mask is not None:
-        read = read * mask.reshape(batch, deform_groups, 1, taps, places)
-    read = read.reshape(batch, groups, channels // groups * taps, places)
-    factors = weight.reshape(groups, out_channels // groups, channels // groups * taps)
-    result = torch.matmul(factors, read).reshape(batch, out_channels, out_h, out_w)
-    return result if bias is None else result + bias[:, None, None]
+        columns = columns * mask.reshape(*y.shape, 1)
+    columns = columns.reshape(batch, deform_groups, taps, out_height * out_width, each)
+    columns = columns.permute(0, 1, 4, 2, 3).reshape(
+        batch, groups, channels // groups * taps, out_height * out_width
+    )
+    filter_rows = weight.reshape(groups, filters // groups, channels // groups * taps)
+    result = torch.matmul(filter_rows, columns).reshape(batch, filters, out_height, out_width)
+    return result if bias is None else result + bias.reshape(-1, 1, 1)
+
+
+def _sample_rows(plane: Tensor, y: Tensor, x: Tensor) -> Tensor:
+    """Read points bilinearly, as rows of channels.
+
+    Pixels are rows of a table, gathered by their number; its last row is the zero that stands for
+    every pixel outside.
+
+    Args:
+        plane: (batch, parts * channels, height, width).
+        y: (batch, parts, taps, out height, out width).
+        x: The same.
+
+    Returns:
+        (batch, parts, taps, out height, out width, channels).
+    """
+    batch, channels, height, width = plane.shape
+    parts = y.shape[1]
+    rows = plane.reshape(batch, parts, channels // parts, height * width).permute(0, 1, 3, 2)
+    rows = rows.reshape(batch * parts * height * width, channels // parts)
+    rows = torch.cat((rows, rows.new_zeros((1, channels // parts))))
+    inside = (y > -1) & (x > -1) & (y < height) & (x < width)
+    y, x = (torch.where(inside, place, torch.zeros_like(place)) for place in (y, x))
+    top, left = torch.floor(y), torch.floor(x)
+    part = torch.arange(batch * parts, device=plane.device).reshape(batch, parts, 1, 1, 1)
+    result = rows.new_zeros((*y.shape, channels // parts))
+    for down in (0, 1):
+        for right in (0, 1):
+            row, column = top + down, left + right
+            counts = inside & (row >= 0) & (column >= 0) & (row < height) & (column < width)
+            share = (1 - (y - row).abs()) * (1 - (x - column).abs())
+            pixel = (part * height + row.to(torch.int64)) * width + column.to(torch.int64)
+            pixel = torch.where(counts, pixel, batch * parts * height * width)
+            values = torch.index_select(rows, 0, pixel.reshape(-1))
+            result = result + share.unsqueeze(-1) * values.reshape(result.shape)
+    return result
+
+
+def _pair(value: int | Sequence[int]) -> list[int]:
+    return [value, value] if isinstance(value, int) else [int(one) for one in value]
 
 
 def deform_conv2d(
     input: Tensor,
     offset: Tensor,
     weight: Tensor,
-    stride: int | tuple[int, int] = 1,
-    padding: int | tuple[int, int] = 0,
-    dilation: int | tuple[int, int] = 1,
+    stride: int | Sequence[int] = 1,
+    padding: int | Sequence[int] = 0,
+    dilation: int | Sequence[int] = 1,
     groups: int = 1,
     deform_groups: int = 1,
     bias: bool = False,
-    im2col_step: int = 32,
+    im2col_step: int = 32,  # noqa: ARG001 -- mmcv's signature; how much memory its kernel takes
 ) -> Tensor:
-    """Convolve with moved taps; see `deform_conv2d_op`.
+    """Convolve with offsets, without mask and bias; see `deform_conv2d_op`.
 
     Argument order of mmcv.ops.deform_conv2d.
 
     Args:
         input: (batch, channels, height, width).
-        offset: (batch, 2 * deform_groups * taps, out height, out width).
-        weight: (out channels, channels / groups, kernel height, kernel width).
-        stride: One number or two.
-        padding: One number or two.
-        dilation: One number or two.
-        groups: Groups of the convolution.
-        deform_groups: Groups of channels with offsets of their own.
-        bias: Must be False, as in mmcv.
-        im2col_step: Without effect: nothing is unrolled into memory.
+        offset: (batch, deform_groups * taps * 2, out height, out width), y before x.
+        weight: (filters, channels / groups, kernel height, kernel width).
+        stride: One number, or down and right; so are `padding` and `dilation`.
+        padding: Above and below, left and right.
+        dilation: Down and right.
+        groups: Parts the channels are convolved in.
+        deform_groups: Parts of the channels that have offsets of their own.
+        bias: False, as in mmcv.
+        im2col_step: Has no meaning here.
+
+    Returns:
+        (batch, filters, out height, out width).
 
     Raises:
-        ValueError: `bias` is true.
+        ValueError: `bias` is True.
     """
-    del im2col_step
     if bias:
-        raise ValueError("deform_conv2d takes no bias; use modulated_deform_conv2d")
+        raise ValueError("deform_conv2d has no bias; use modulated_deform_conv2d")
+    sizes = (_pair(stride), _pair(padding), _pair(dilation))
     found: Tensor = deform_conv2d_op(
-        input,
-        offset,
-        weight,
-        None,
-        None,
-        list(_pair(stride)),
-        list(_pair(padding)),
-        list(_pair(dilation)),
-        groups,
-        deform_groups,
+        input, offset, weight, None, None, *sizes, groups, deform_groups
     )
     return found
 
@@ -250,189 +283,33 @@ def modulated_deform_conv2d(
     mask: Tensor,
     weight: Tensor,
     bias: Tensor | None = None,
-    stride: int | tuple[int, int] = 1,
-    padding: int | tuple[int, int] = 0,
-    dilation: int | tuple[int, int] = 1,
+    stride: int | Sequence[int] = 1,
+    padding: int | Sequence[int] = 0,
+    dilation: int | Sequence[int] = 1,
     groups: int = 1,
     deform_groups: int = 1,
 ) -> Tensor:
-    """Convolve with moved and weighted taps; see `deform_conv2d_op`.
+    """Convolve with offsets and a mask; see `deform_conv2d_op`.
 
     Argument order of mmcv.ops.modulated_deform_conv2d.
 
     Args:
         input: (batch, channels, height, width).
-        offset: (batch, 2 * deform_groups * taps, out height, out width).
+        offset: (batch, deform_groups * taps * 2, out height, out width), y before x.
         mask: (batch, deform_groups * taps, out height, out width).
-        weight: (out channels, channels / groups, kernel height, kernel width).
-        bias: (out channels,), or None.
-        stride: One number or two.
-        padding: One number or two.
-        dilation: One number or two.
-        groups: Groups of the convolution.
-        deform_groups: Groups of channels with offsets of their own.
+        weight: (filters, channels / groups, kernel height, kernel width).
+        bias: (filters,).
+        stride: One number, or down and right; so are `padding` and `dilation`.
+        padding: Above and below, left and right.
+        dilation: Down and right.
+        groups: Parts the channels are convolved in.
+        deform_groups: Parts of the channels that have offsets of their own.
+
+    Returns:
+        (batch, filters, out height, out width).
     """
+    sizes = (_pair(stride), _pair(padding), _pair(dilation))
     found: Tensor = deform_conv2d_op(
-        input,
-        offset,
-        weight,
-        mask,
-        bias,
-        list(_pair(stride)),
-        list(_pair(padding)),
-        list(_pair(dilation)),
-        groups,
-        deform_groups,
+        input, offset, weight, mask, bias, *sizes, groups, deform_groups
     )
     return found
-
-
-class ModulatedDeformConv2d(nn.Module):
-    """A modulated deformable convolution that is given its offsets and mask.
-
-    Parameters and arguments of mmcv.ops.ModulatedDeformConv2d: its weights load here.
-    """
-
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        kernel_size: int | tuple[int, int],
-        stride: int = 1,
-        padding: int = 0,
-        dilation: int = 1,
-        groups: int = 1,
-        deform_groups: int = 1,
-        bias: bool | str = True,
-    ) -> None:
-        """Make the parameters; `bias="auto"` is True, as in mmcv."""
-        super().__init__()
-        self.in_channels, self.out_channels = in_channels, out_channels
-        self.kernel_size = _pair(kernel_size)
-        self.stride, self.padding, self.dilation = _pair(stride), _pair(padding), _pair(dilation)
-        self.groups, self.deform_groups = groups, deform_groups
-        self.weight = nn.Parameter(
-            torch.empty(out_channels, in_channels // groups, *self.kernel_size)
-        )
-        self.bias = nn.Parameter(torch.zeros(out_channels)) if bias else None
-        bound = 1 / math.sqrt(in_channels * self.kernel_size[0] * self.kernel_size[1])
-        nn.init.uniform_(self.weight, -bound, bound)
-
-    def forward(self, x: Tensor, offset: Tensor, mask: Tensor) -> Tensor:
-        """Convolve; see `modulated_deform_conv2d`."""
-        return modulated_deform_conv2d(
-            x,
-            offset,
-            mask,
-            self.weight,
-            self.bias,
-            self.stride,
-            self.padding,
-            self.dilation,
-            self.groups,
-            self.deform_groups,
-        )
-
-
-class ModulatedDeformConv2dPack(ModulatedDeformConv2d):
-    """A modulated deformable convolution that computes its offsets and mask from its input.
-
-    Parameters and arguments of mmcv.ops.ModulatedDeformConv2dPack.
-    """
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        """Make the parameters; offsets start at 0 and masks at 0.5."""
-        super().__init__(*args, **kwargs)
-        self.conv_offset = nn.Conv2d(
-            self.in_channels,
-            self.deform_groups * 3 * self.kernel_size[0] * self.kernel_size[1],
-            self.kernel_size,
-            self.stride,
-            self.padding,
-            self.dilation,
-        )
-        nn.init.zeros_(self.conv_offset.weight)
-        if self.conv_offset.bias is not None:
-            nn.init.zeros_(self.conv_offset.bias)
-
-    def forward(self, x: Tensor) -> Tensor:  # type: ignore[override] # fewer arguments, as in mmcv
-        """Convolve."""
-        first, second, mask = torch.chunk(self.conv_offset(x), 3, dim=1)
-        return super().forward(x, torch.cat((first, second), dim=1), torch.sigmoid(mask))
-
-
-class DeformConv2d(nn.Module):
-    """A deformable convolution that is given its offsets.
-
-    Parameters and arguments of mmcv.ops.DeformConv2d: its weights load here.
-    """
-
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        kernel_size: int | tuple[int, int],
-        stride: int | tuple[int, int] = 1,
-        padding: int | tuple[int, int] = 0,
-        dilation: int | tuple[int, int] = 1,
-        groups: int = 1,
-        deform_groups: int = 1,
-        bias: bool = False,
-        im2col_step: int = 32,
-    ) -> None:
-        """Make the parameters.
-
-        Raises:
-            ValueError: `bias` is true, which mmcv does not take either.
-        """
-        super().__init__()
-        del im2col_step
-        if bias:
-            raise ValueError("DeformConv2d takes no bias; use ModulatedDeformConv2d")
-        self.in_channels, self.out_channels = in_channels, out_channels
-        self.kernel_size = _pair(kernel_size)
-        self.stride, self.padding, self.dilation = _pair(stride), _pair(padding), _pair(dilation)
-        self.groups, self.deform_groups = groups, deform_groups
-        self.weight = nn.Parameter(
-            torch.empty(out_channels, in_channels // groups, *self.kernel_size)
-        )
-        nn.init.kaiming_uniform_(self.weight, nonlinearity="relu")
-
-    def forward(self, x: Tensor, offset: Tensor) -> Tensor:
-        """Convolve; see `deform_conv2d`."""
-        return deform_conv2d(
-            x,
-            offset,
-            self.weight,
-            self.stride,
-            self.padding,
-            self.dilation,
-            self.groups,
-            self.deform_groups,
-        )
-
-
-class DeformConv2dPack(DeformConv2d):
-    """A deformable convolution that computes its offsets from its input; they start at 0.
-
-    Parameters and arguments of mmcv.ops.DeformConv2dPack.
-    """
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        """Make the parameters."""
-        super().__init__(*args, **kwargs)
-        self.conv_offset = nn.Conv2d(
-            self.in_channels,
-            self.deform_groups * 2 * self.kernel_size[0] * self.kernel_size[1],
-            self.kernel_size,
-            self.stride,
-            self.padding,
-            self.dilation,
-        )
-        nn.init.zeros_(self.conv_offset.weight)
-        if self.conv_offset.bias is not None:
-            nn.init.zeros_(self.conv_offset.bias)
-
-    def forward(self, x: Tensor) -> Tensor:  # type: ignore[override] # fewer arguments, as in mmcv
-        """Convolve."""
-        return super().forward(x, self.conv_offset(x))

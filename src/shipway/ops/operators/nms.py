@@ -11,7 +11,7 @@ from torch import Tensor
 
 from shipway.ops.defining import custom_op
 from shipway.ops.definition import BUILT_IN, Sample
-from shipway.ops.gathering import repeat_while
+from shipway.ops.looping import repeat_while
 from shipway.ops.operators.box_iou_rotated import overlaps_rotated, random_rotated
 
 __all__ = ["batched_nms", "nms", "nms_op", "nms_rotated", "nms_rotated_op"]
@@ -92,8 +92,8 @@ def _keep(order: Tensor, removes: Tensor) -> Tensor:
 
 
 def _standard(op: Any, inputs: list[Any], attributes: Mapping[str, Any]) -> Any:
-    """NonMaxSuppression of ONNX, of one image and one class."""
-    boxes, scores = (op.wide(one) for one in inputs)
+    """NonMaxSuppression of ONNX, of one image and one class; it is defined for float32 alone."""
+    boxes, scores = (op.Cast(one, to=1) for one in inputs)
     more = float(attributes["offset"])
     boxes = op.Add(boxes, np.array([0, 0, more, more], np.float32))
     picked = op.NonMaxSuppression(
