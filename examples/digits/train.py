@@ -1,4 +1,4 @@
-"""Train DigitsNet on scikit-learn's handwritten digits and write what ship.toml names.
+"""Train both classifiers on scikit-learn's handwritten digits and write what the ship files name.
 
 The data set has 1,797 images of 8x8 pixels (UCI Optical Recognition of Handwritten Digits). The
 first 1,257 train, the last 540 test; they come from different writers, so the order is kept.
@@ -10,11 +10,12 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
+from deformable import DeformableDigits
 from model import DigitsNet
 from sklearn.datasets import load_digits
-from torch import Tensor
+from torch import Tensor, nn
 
-TRAIN, EPOCHS, BATCH = 1257, 60, 64
+TRAIN, BATCH = 1257, 64
 DATA = Path(__file__).parent / "data"
 
 
@@ -25,15 +26,15 @@ def shift(images: Tensor, generator: torch.Generator) -> Tensor:
     return padded[:, :, 1 + down : 9 + down, 1 + right : 9 + right]
 
 
-def train(images: Tensor, labels: Tensor) -> DigitsNet:
-    """Train a network; about ten seconds on two cores."""
+def train(make: type[nn.Module], epochs: int, images: Tensor, labels: Tensor) -> nn.Module:
+    """Train a network; ten to twenty seconds on two cores."""
     torch.manual_seed(0)
     generator = torch.Generator().manual_seed(0)
-    net = DigitsNet()
-    steps = EPOCHS * -(-len(images) // BATCH)
+    net = make()
+    steps = epochs * -(-len(images) // BATCH)
     optimizer = torch.optim.AdamW(net.parameters(), weight_decay=0.02)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 4e-3, total_steps=steps)
-    for _ in range(EPOCHS):
+    for _ in range(epochs):
         for batch in torch.randperm(len(images), generator=generator).split(BATCH):
             scores = net(shift(images[batch], generator))
             loss = F.cross_entropy(scores, labels[batch], label_smoothing=0.05)
@@ -45,18 +46,19 @@ def train(images: Tensor, labels: Tensor) -> DigitsNet:
 
 
 def main() -> None:
-    """Train, save, and say how good it is."""
+    """Train, save, and say how good they are."""
     digits = load_digits()
     images = torch.tensor(digits.images / 16, dtype=torch.float32)[:, None]
     labels = torch.tensor(digits.target)
-    net = train(images[:TRAIN], labels[:TRAIN])
-    with torch.no_grad():
-        correct = int((net(images[TRAIN:]).argmax(1) == labels[TRAIN:]).sum())
     DATA.mkdir(exist_ok=True)
-    torch.save(net.state_dict(), DATA / "digits.pth")
     np.savez(DATA / "test.npz", x=images[TRAIN:].numpy(), y=labels[TRAIN:].numpy())
-    total = len(images) - TRAIN
-    print(f"trained on {TRAIN} images; {correct} of {total} test images right")
+    for name, make, epochs in (("digits", DigitsNet, 60), ("deformable", DeformableDigits, 25)):
+        net = train(make, epochs, images[:TRAIN], labels[:TRAIN])
+        with torch.no_grad():
+            correct = int((net(images[TRAIN:]).argmax(1) == labels[TRAIN:]).sum())
+        torch.save(net.state_dict(), DATA / f"{name}.pth")
+        total = len(images) - TRAIN
+        print(f"{name}: trained on {TRAIN} images; {correct} of {total} test images right")
 
 
 if __name__ == "__main__":

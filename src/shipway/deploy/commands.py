@@ -70,7 +70,7 @@ def export_command(project: Project, folder: Path) -> list[str]:
 
 def compile_command(model: Path, target: Target, threads: int, folder: Path) -> list[str]:
     """Write `shipway compile ...`."""
-    plain = Target(target.engine, target.precision)
+    plain = Target(target.engine, target.precision, inline=target.inline)
     command = ["shipway", "compile", here(model), "--engine", str(plain)]
     command += [] if target.optimize else ["--no-optimize"]
     return [*command, *_threads(threads), "--output", here(folder)]

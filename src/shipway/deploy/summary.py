@@ -58,7 +58,7 @@ def _section(
     failure = journey.failures.get(target)
     effective = evaluation["effective"] if evaluation else rows[0]["effective"] if rows else {}
     return EngineSection(
-        name=target.engine if target.optimize else f"{target.engine} (optimisation off)",
+        name=target.title,
         precision=target.precision,
         golden=is_golden,
         effective=effective,

@@ -78,6 +78,7 @@ class EngineOptions:
         threads: Threads inside one operator; 0 means all physical cores this process may use.
         device: Device name of the engine; "" is the CPU.
         optimize: False switches graph optimisation off, for proofs and golden runs.
+        inline: Custom operators are written as standard ones, also those with a native kernel.
         extra: Options of one engine, by their own names.
     """
 
@@ -85,6 +86,7 @@ class EngineOptions:
     threads: int = 0
     device: str = ""
     optimize: bool = True
+    inline: bool = False
     extra: Mapping[str, str] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
@@ -94,6 +96,7 @@ class EngineOptions:
             "threads": self.threads,
             "device": self.device,
             "optimize": self.optimize,
+            "inline": self.inline,
             "extra": dict(self.extra),
         }
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from shipway.artifact import SIDECAR_SUFFIX, Artifact, load_artifact
 from shipway.engines.base import EngineOptions, Session
+from shipway.engines.operators import inline_all
 from shipway.engines.registry import find_engine
 from shipway.engines.target import GOLDEN, Target
 from shipway.errors import UsageError
@@ -68,6 +69,10 @@ def compile_target(
     """
     engine = find_engine(target.engine)
     with tempfile.TemporaryDirectory(prefix="shipway-lower-") as scratch:
+        if target.inline:
+            model = inline_all(
+                model, Path(scratch) / "inline", getattr(engine, "has_operator", None)
+            )
         lowered = engine.lower(model, Path(scratch))
         return engine.compile(lowered, _asked(options, target), folder)
 
@@ -112,7 +117,7 @@ def open_model(
 
 def _asked(options: EngineOptions, target: Target) -> EngineOptions:
     optimize = options.optimize and target.optimize
-    return replace(options, precision=target.precision, optimize=optimize)
+    return replace(options, precision=target.precision, optimize=optimize, inline=target.inline)
 
 
 def _compiled(path: Path) -> Artifact | None:
@@ -130,7 +135,7 @@ def _default_target(request: SourceRequest) -> Target:
 def _artifact_target(artifact: Artifact, target: Target | None) -> Target:
     options = artifact.made.get("options", {})
     precision, optimize = options.get("precision", "f32"), options.get("optimize", True)
-    made_for = Target(artifact.engine, precision, optimize)
+    made_for = Target(artifact.engine, precision, optimize, options.get("inline", False))
     if target not in {None, made_for}:
         raise UsageError(
             f"{artifact.path} was compiled for {made_for}, not for {target}.",

@@ -29,6 +29,7 @@ __all__ = [
     "describe_operators",
     "drop_bodies",
     "effective_operators",
+    "inline_all",
     "lower_operators",
     "operators_in",
     "require_kernel",
@@ -100,6 +101,25 @@ def lower_operators(
     )
 
 
+def inline_all(
+    model: PortableModel, folder: Path, runs: Callable[[ir.Node], bool] | None = None
+) -> PortableModel:
+    """Replace all custom operators of a model by their portable bodies, kernel or not.
+
+    Args:
+        model: The model.
+        folder: Where a rewritten file goes.
+        runs: Whether the engine has a standard operator; None is all of them.
+
+    Raises:
+        EngineError: An operator has no body.
+        OutputError: `folder` cannot be written to.
+    """
+    if model.onnx is None:
+        return model
+    return lower_operators(model, model.onnx, folder, lambda _: False, runs)
+
+
 def describe_operators(proto: ModelProto, ops: Iterable[CustomOp], kernel: str) -> dict[str, str]:
     """Say what computes each custom operator of a lowered model.
 
@@ -148,7 +168,7 @@ def drop_bodies(proto: ModelProto) -> None:
 def _portable_words(name: str) -> str:
     op = known_operator(name)
     why = why_portable(op) if op is not None else ""
-    return f"portable body ({why})" if why else "portable body"
+    return f"portable body ({why or 'as asked for'})"
 
 
 def unknown_findings(

@@ -109,7 +109,7 @@ class OpenVinoEngine:
         """
         path = require_onnx(model, TITLE)
         model = lower_operators(
-            model, path, folder, lambda op: library_of(op) is not None, _has_operator
+            model, path, folder, lambda op: library_of(op) is not None, self.has_operator
         )
         path = require_onnx(model, TITLE)
         proto = read_onnx(path, model)
@@ -127,6 +127,12 @@ class OpenVinoEngine:
         return PortableModel(
             model.inputs, model.outputs, folder / path.name, model.program, model.name_map
         )
+
+    def has_operator(self, node: ir.Node) -> bool:
+        """Say whether the ONNX frontend takes a standard operator that bodies are made of (2026.4)."""
+        planes = node.inputs[0] if node.inputs else None
+        flat = planes is None or planes.shape is None or len(planes.shape) == 4
+        return node.op_type != "DeformConv" and (node.op_type != "GridSample" or flat)
 
     def compile(self, model: PortableModel, options: EngineOptions, folder: Path) -> Artifact:
         """Convert the model to OpenVINO's IR, weights in float32.
@@ -222,13 +228,6 @@ class OpenVinoSession(BaseSession):
         self._idle.clear()
         self._compiled = None
         self._core = None
-
-
-def _has_operator(node: ir.Node) -> bool:
-    """Say whether the ONNX frontend takes a standard operator that bodies are made of (2026.4)."""
-    planes = node.inputs[0] if node.inputs else None
-    flat = planes is None or planes.shape is None or len(planes.shape) == 4
-    return node.op_type != "DeformConv" and (node.op_type != "GridSample" or flat)
 
 
 def _findings(model: PortableModel) -> list[Finding]:
