@@ -28,11 +28,12 @@ $(DEV_SETUP): pyproject.toml constraints.txt CMakeLists.txt $(NATIVE) | $(BIN)/p
 
 setup: $(DEV_SETUP)  ## Set up .venv with everything a developer needs
 
-$(DEMO)/data/digits.pth: $(DEMO)/train.py $(DEMO)/model.py | $(RUN_SETUP)
+$(DEMO)/data/deformable.pth: $(DEMO)/train.py $(DEMO)/model.py $(DEMO)/deformable.py | $(RUN_SETUP)
 	$(BIN)/python $(DEMO)/train.py
 
-demo: $(RUN_SETUP) $(DEMO)/data/digits.pth  ## Train a digits classifier and take it the whole road
+demo: $(RUN_SETUP) $(DEMO)/data/deformable.pth  ## Train two digits classifiers and take them the whole road
 	$(BIN)/shipway deploy $(DEMO)/ship.toml --output runs/digits
+	$(BIN)/shipway deploy $(DEMO)/deformable.toml --output runs/digits-deformable
 
 test: $(DEV_SETUP)  ## Run the tests, slow ones left out
 	$(PYTEST) -m "not slow"

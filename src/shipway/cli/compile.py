@@ -34,7 +34,8 @@ def compile(  # noqa: A001 -- the function is the command, and the command is ca
         model: A model from `shipway export`, an .onnx file, or any other source.
         source: What belongs to a source that is not exported yet.
         flags: What is asked of the engine.
-        engine: Engine, or engine:precision: f32 (the default), bf16, f16.
+        engine: Engine, or engine:precision: f32 (the default), bf16, f16; +inline after either writes
+            custom operators as standard ones.
         output: Folder to write to; engine-ENGINE-PRECISION if not given.
         json: Print JSON.
     """

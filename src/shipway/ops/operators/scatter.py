@@ -162,9 +162,8 @@ def scatter_max_op(
     plain = torch.where(missing, torch.full_like(src, -torch.inf), src)
     best = src.new_full(shape, -torch.inf).scatter_reduce(dim, places, plain, "amax")
     broken = src.new_zeros(shape).scatter_add(dim, places, missing.to(src.dtype)) > 0
-    wins = torch.where(
-        torch.gather(broken, dim, places), missing, plain == best.gather(dim, places)
-    )
+    nan_there = torch.gather(broken, dim, places)
+    wins = (nan_there & missing) | (~nan_there & (plain == best.gather(dim, places)))
     sizes = [1] * src.dim()
     sizes[dim] = count
     order = torch.arange(count, device=src.device).reshape(sizes).expand_as(src)
