@@ -129,13 +129,14 @@ def verify_operator(
     Args:
         name: Name of the operator, or all.
         engines: torch, portable, onnxruntime, openvino, aotinductor, or all; the first four if not
-            given. Again for each.
+            given. Again for each, or with commas.
         seed: Of the samples.
         output: File for the result as JSON.
         json: Print JSON.
     """
     start_log(quiet=json)
-    chosen = ENGINES if _ALL in engines else engines or ENGINES[:-1]
+    wanted = tuple(name for text in engines for name in text.split(","))
+    chosen = ENGINES if _ALL in wanted else wanted or ENGINES[:-1]
     names = (
         [one for one in all_operators() if one.samples] if name == _ALL else [find_operator(name)]
     )

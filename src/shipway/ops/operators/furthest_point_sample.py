@@ -10,6 +10,7 @@ from torch import Tensor
 
 from shipway.ops.defining import custom_op
 from shipway.ops.definition import BUILT_IN, Sample
+from shipway.ops.looping import repeat_while
 
 __all__ = ["furthest_point_sample", "furthest_point_sample_op"]
 
@@ -48,7 +49,7 @@ def _shape(points: Tensor, num_points: int) -> Tensor:
 def furthest_point_sample_op(points: Tensor, num_points: int) -> Tensor:
     """Pick points, each next one the furthest from those picked; the first one is point 0.
 
-    Of points as far as each other the first is picked. The portable body is an ONNX Scan of
+    Of points as far as each other the first is picked. The portable body is an ONNX Loop of
     `num_points` steps.
 
     Args:
@@ -60,10 +61,15 @@ def furthest_point_sample_op(points: Tensor, num_points: int) -> Tensor:
 
     Source: PointNet++ (Qi et al. 2017); as mmcv.ops.furthest_point_sample.
     """
+    columns = torch.arange(num_points, device=points.device)
 
-    def step(state: tuple[Tensor, Tensor], turn: Tensor) -> tuple[tuple[Tensor, Tensor], Tensor]:
-        del turn
-        nearest, last = state
+    def unfinished(turn: Tensor, *_: Tensor) -> Tensor:
+        return (turn < num_points).reshape(())
+
+    def step(
+        turn: Tensor, nearest: Tensor, last: Tensor, picks: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        picks = torch.where(columns == turn, last[:, None], picks)
         picked = torch.gather(points, 1, last[:, None, None].expand(-1, 1, 3))
         delta = points - picked
         # The same order of operations as the kernel, so that ties fall to the same side.
@@ -73,22 +79,18 @@ def furthest_point_sample_op(points: Tensor, num_points: int) -> Tensor:
             + delta[..., 2] * delta[..., 2]
         )
         nearest = torch.where(squared < nearest, squared, nearest)
-        return (nearest, nearest.argmax(1)), last.clone()
+        return turn + 1, nearest, nearest.argmax(1), picks
 
-    state = (
+    first = torch.zeros_like(points[:, 0, 0], dtype=torch.int64)
+    *_, picks = repeat_while(
+        unfinished,
+        step,
+        torch.zeros(1, dtype=torch.int64, device=points.device),
         torch.full_like(points[..., 0], torch.inf),
-        torch.zeros_like(points[:, 0, 0], dtype=torch.int64),
+        first,
+        first[:, None] + torch.zeros_like(columns),
     )
-    if torch.compiler.is_exporting():
-        from torch._higher_order_ops.scan import scan
-
-        _, picks = scan(step, state, torch.zeros(num_points))
-        return picks.transpose(0, 1).to(torch.int32)
-    found = []
-    for _ in range(num_points):
-        state, pick = step(state, state[1])
-        found.append(pick)
-    return torch.stack(found, 1).to(torch.int32)
+    return picks.to(torch.int32)
 
 
 def furthest_point_sample(points: Tensor, num_points: int) -> Tensor:
