@@ -1,6 +1,7 @@
 """The operators that come with Shipway, against something written without them."""
 
 import ctypes
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ import torch.nn.functional as F
 
 from shipway.errors import EngineError
 from shipway.native import load_native
-from shipway.ops import all_operators, ball_query, multi_scale_deformable_attn
+from shipway.ops import all_operators, ball_query, kernel_library, multi_scale_deformable_attn
 from shipway.ops.kernel_library import library_of
 from shipway.proof.operator import ENGINES, prove_operator
 
@@ -29,6 +30,18 @@ def test_the_kernel_agrees_with_the_reference(op):
 def test_every_engine_agrees_with_the_reference(op):
     """The same with the portable body, which is traced anew for every shape."""
     assert {"torch", "portable", "onnxruntime", "openvino"} <= _passed(op, ENGINES[:-1])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("op", OURS, ids=lambda op: op.short_name)
+def test_the_body_agrees_where_there_is_no_kernel(op, monkeypatch):
+    """In ONNX Runtime and OpenVINO, as on a machine that Shipway was installed on without a compiler."""
+    monkeypatch.setattr(kernel_library, "native_path", lambda: None)
+    monkeypatch.setattr(kernel_library, "_PORTABLE", {})
+    proof = prove_operator(replace(op, floats=("float32",)), engines=("onnxruntime", "openvino"))
+    assert proof.passed, [check.failures for check in proof.checks if check.failures]
+    runs = {one.runs for one in proof.checks if one.what in {"onnxruntime", "openvino"}}
+    assert runs == {"portable body"}
 
 
 def _passed(op, engines):
@@ -105,8 +118,6 @@ def test_a_level_past_the_end_is_refused():
 @pytest.mark.skipif(not BUILT, reason="Shipway was installed without a C++ compiler")
 def test_a_kernel_that_means_something_else_is_refused():
     """Descriptor and definition are held against each other."""
-    from dataclasses import replace
-
     wrong = replace(next(op for op in OURS if op.short_name == "ball_query"), types="TT->l")
     with pytest.raises(EngineError, match="says its outputs are"):
         library_of(wrong)
