@@ -42,12 +42,8 @@ if TYPE_CHECKING:
         nms,
         nms_rotated,
     )
-    from shipway.ops.operators.roi_align import (
-        RoIAlign,
-        RoIAlignRotated,
-        roi_align,
-        roi_align_rotated,
-    )
+    from shipway.ops.operators.roi_align import RoIAlign, roi_align
+    from shipway.ops.operators.roi_align_rotated import RoIAlignRotated, roi_align_rotated
     from shipway.ops.operators.scatter import (
         scatter_add,
         scatter_max,
@@ -98,8 +94,10 @@ _HOMES = {
     ),
     "operators.roi_align": (
         "RoIAlign",
-        "RoIAlignRotated",
         "roi_align",
+    ),
+    "operators.roi_align_rotated": (
+        "RoIAlignRotated",
         "roi_align_rotated",
     ),
     "operators.scatter": (
