@@ -118,6 +118,18 @@ inline void set_shape(shipway_shape& shape, std::initializer_list<std::int64_t> 
   for (const std::int64_t size : sizes) shape.dims[axis++] = size;
 }
 
+// Sizes as messages show them: "[2, ?, 8]".
+inline std::string shape_text(const std::int64_t* sizes, std::int32_t rank) {
+  std::string text = "[";
+  for (std::int32_t axis = 0; axis < rank; ++axis) {
+    text += (axis > 0 ? ", " : "") + (sizes[axis] < 0 ? std::string("?") : std::to_string(sizes[axis]));
+  }
+  return text + "]";
+}
+inline std::string shape_text(const shipway_tensor& tensor) {
+  return shape_text(tensor.shape, tensor.rank);
+}
+
 inline int fail(shipway_host* host, const char* message) {
   if (host != nullptr && host->fail != nullptr) host->fail(host, message);
   return 1;

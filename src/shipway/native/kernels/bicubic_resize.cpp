@@ -17,15 +17,6 @@ namespace {
 constexpr std::int64_t kMostPixels = std::int64_t{1} << 31;  // of an axis
 constexpr double kSharpness = -0.75;
 
-std::string shape_text(const shipway_tensor& tensor) {
-  std::string text = "[";
-  for (std::int32_t axis = 0; axis < tensor.rank; ++axis) {
-    const std::int64_t size = tensor.shape[axis];
-    text += (axis > 0 ? ", " : "") + (size < 0 ? std::string("?") : std::to_string(size));
-  }
-  return text + "]";
-}
-
 int infer(const shipway_tensor* in, const shipway_attribute*, shipway_shape* out,
           shipway_host* host) {
   if (in[0].rank != 4) {

@@ -102,14 +102,6 @@ enum Attribute { kStride, kPadding, kDilation, kGroups, kDeformGroups };
 constexpr const char* kNames[] = {"input", "offset", "weight", "mask", "bias"};
 constexpr std::int64_t kLargest = std::int64_t{1} << 31;  // of an attribute: nothing overflows below
 
-std::string shape_text(const std::int64_t* sizes, std::int64_t rank) {
-  std::string text = "[";
-  for (std::int64_t axis = 0; axis < rank; ++axis) {
-    text += (axis > 0 ? ", " : "") + (sizes[axis] < 0 ? std::string("?") : std::to_string(sizes[axis]));
-  }
-  return text + "]";
-}
-
 // Whether an input has a shape, as far as both are known.
 int check_shape(shipway_host* host, const shipway_tensor* in, Input input,
                 std::initializer_list<std::int64_t> wanted) {

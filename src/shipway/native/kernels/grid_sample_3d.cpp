@@ -15,15 +15,6 @@ enum Mode { kBilinear, kNearest };
 enum Padding { kZeros, kBorder, kReflection };
 enum Attribute { kModeAttribute, kPaddingAttribute, kAlignAttribute };
 
-std::string shape_text(const shipway_tensor& tensor) {
-  std::string text = "[";
-  for (std::int32_t axis = 0; axis < tensor.rank; ++axis) {
-    const std::int64_t size = tensor.shape[axis];
-    text += (axis > 0 ? ", " : "") + (size < 0 ? std::string("?") : std::to_string(size));
-  }
-  return text + "]";
-}
-
 int check_attributes(const shipway_attribute* attributes, shipway_host* host) {
   const std::int64_t mode = attributes[kModeAttribute].i, padding = attributes[kPaddingAttribute].i;
   if (mode != kBilinear && mode != kNearest) {

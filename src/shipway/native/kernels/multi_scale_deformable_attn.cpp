@@ -266,15 +266,6 @@ enum Input { kValue, kSizes, kStarts, kLocations, kWeights };
 constexpr const char* kInputNames[] = {"value", "spatial_shapes", "level_start_index",
                                        "sampling_locations", "attention_weights"};
 
-std::string shape_text(const shipway_tensor& tensor) {
-  std::string text = "[";
-  for (std::int32_t axis = 0; axis < tensor.rank; ++axis) {
-    const std::int64_t size = tensor.shape[axis];
-    text += (axis > 0 ? ", " : "") + (size < 0 ? std::string("?") : std::to_string(size));
-  }
-  return text + "]";
-}
-
 int fail_input(shipway_host* host, Input input, const shipway_tensor* in,
                const std::string& wanted) {
   return fail(host, std::string(kInputNames[input]) + " has shape " +

@@ -12,7 +12,7 @@
 namespace shipway {
 namespace {
 
-constexpr std::int64_t kMostSamples = std::int64_t{1} << 24;  // of one region; more is no real box
+constexpr std::int64_t kMostSamples = std::int64_t{1} << 22;  // of one region; more is no real box
 
 template <class W>
 struct Point {
@@ -173,8 +173,11 @@ int run(const shipway_tensor* in, const Settings& settings, shipway_tensor* out,
                               std::to_string(align.planes));
       }
       const Region<W> region(align.rois + at * align.row(), settings);
-      if (region.grid_h * region.grid_w > kMostSamples) {
-        return fail(host, "region " + std::to_string(at) + " is too large for sampling_ratio 0");
+      const std::int64_t bins = settings.out_h * settings.out_w;
+      const std::int64_t most = kMostSamples / bins, rows = std::max<std::int64_t>(region.grid_h, 1);
+      if (region.grid_h > most || region.grid_w > most / rows) {
+        return fail(host, "region " + std::to_string(at) + " needs more than " +
+                              std::to_string(kMostSamples) + " samples; set sampling_ratio");
       }
     }
     return parallel(host, in[1].shape[0], 1, align);

@@ -16,6 +16,8 @@ namespace {
 struct Layout {
   std::int64_t outer = 1, count = 1, inner = 1, rows = 0, dim = 0;
   bool shared = true;
+
+  std::int64_t elements() const { return outer * rows * inner; }  // of the result
 };
 
 int read_layout(const shipway_tensor* in, const shipway_attribute* attributes, Layout& layout,
@@ -121,6 +123,7 @@ int add(const shipway_tensor* in, const shipway_attribute* attributes, shipway_t
     using T = decltype(tag);
     using W = wide_t<T>;
     T* to = output<T>(in[0], layout, attributes[1].i < 0, out, 0, host);
+    if (to == nullptr && layout.elements() > 0) return fail(host, "there is no memory for the result");
     const Gathered<T> from{layout, data<T>(in[0]), data<std::int64_t>(in[1])};
     return for_columns(layout, host, [&](std::int64_t outer, std::int64_t begin, std::int64_t end) {
       const std::int64_t width = end - begin;
@@ -165,6 +168,9 @@ int largest(const shipway_tensor* in, const shipway_attribute* attributes, shipw
     const bool open = attributes[1].i < 0;
     T* to = output<T>(in[0], layout, open, out, 0, host);
     auto* places = output<std::int64_t>(in[0], layout, open, out, 1, host);
+    if ((to == nullptr || places == nullptr) && layout.elements() > 0) {
+      return fail(host, "there is no memory for the result");
+    }
     const Gathered<T> from{layout, data<T>(in[0]), data<std::int64_t>(in[1])};
     return for_columns(layout, host, [&](std::int64_t outer, std::int64_t begin, std::int64_t end) {
       const auto at = [&](std::int64_t row, std::int64_t c) {

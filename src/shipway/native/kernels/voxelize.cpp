@@ -31,6 +31,9 @@ int read_grid(const shipway_attribute* attributes, Grid& grid, shipway_host* hos
     }
     grid.cells[axis] = static_cast<std::int64_t>(cells);
   }
+  double all = 1;
+  for (const std::int64_t cells : grid.cells) all *= static_cast<double>(cells);
+  if (all > 4e18) return fail(host, "the grid has more voxels than can be counted");
   return 0;
 }
 

@@ -109,6 +109,9 @@ def test_a_region_of_an_image_that_is_not_there_is_refused():
         roi_align(torch.zeros(2, 1, 5, 5), rois, 2)
     with pytest.raises(RuntimeError, match=r"rois must be \[n, 6\]"):
         roi_align_rotated(torch.zeros(2, 1, 5, 5), rois, 2)
+    huge = torch.tensor([[0.0, 0, 0, 1e5, 1e5]])
+    with pytest.raises(RuntimeError, match=r"region 0 needs more than \d+ samples"):
+        roi_align(torch.zeros(1, 1, 5, 5), huge, 2)
     with pytest.raises(ValueError, match="'avg' or 'max', not 'sum'"):
         roi_align(torch.zeros(2, 1, 5, 5), rois, 2, pool_mode="sum")
 

@@ -148,5 +148,7 @@ def test_voxels(generator, most):
 
 def test_a_grid_without_a_cell_is_refused():
     """It says what is wrong with it."""
+    with pytest.raises(RuntimeError, match="more voxels than can be counted"):
+        voxelization(torch.zeros(1, 3), [1e-6] * 3, [0, 0, 0, 2e3, 2e3, 2e3], 5)
     with pytest.raises(RuntimeError, match="at least one voxel on each axis"):
         voxelization(torch.zeros(1, 3), [1, 1, 1], [0, 0, 0, 0.2, 4, 4], -1)
