@@ -52,7 +52,9 @@ def _operators(model):
 
 
 @pytest.mark.parametrize("legacy", [False, True], ids=["torch.export", "legacy"])
-@pytest.mark.parametrize("form", ["node", "inline", "function"])
+@pytest.mark.parametrize(
+    "form", ["node", "inline", pytest.param("function", marks=pytest.mark.slow)]
+)
 def test_each_form_is_exported_and_proved(tmp_path, form, legacy):
     """Node, node with body, standard operators: all agree with the reference at several sizes."""
     model = _export(tmp_path, custom_ops=form, legacy=legacy)

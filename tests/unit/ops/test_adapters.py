@@ -84,6 +84,7 @@ def test_mixed_dtypes_are_refused(probe):
         probe.combine(torch.ones(2), torch.ones(2).double(), torch.tensor([1]))
 
 
+@pytest.mark.slow
 def test_calls_leak_no_memory(probe):
     """Handles, lists and optional inputs are given back, also when the kernel fails."""
     x, index = torch.ones(64, 64), torch.tensor([1])
