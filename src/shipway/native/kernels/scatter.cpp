@@ -60,6 +60,9 @@ int infer_pair(const shipway_tensor* in, const shipway_attribute* attributes, sh
   return 0;
 }
 
+// What no memory holds, small enough that sizes in bytes do not overflow.
+constexpr std::int64_t kMostElements = std::int64_t{1} << 48;
+
 // Finds the number of rows where it is not given, and refuses an index outside them.
 int settle(const shipway_tensor* in, Layout& layout, shipway_host* host) {
   const std::int64_t* index = data<std::int64_t>(in[1]);
@@ -69,10 +72,15 @@ int settle(const shipway_tensor* in, Layout& layout, shipway_host* host) {
     most = std::max(most, index[i]);
     least = std::min(least, index[i]);
   }
-  if (layout.rows < 0) layout.rows = most + 1;
-  if (least < 0 || most >= layout.rows) {
+  const bool open = layout.rows < 0;
+  if (open) layout.rows = std::min(most, kMostElements) + 1;
+  if (least < 0 || (!open && most >= layout.rows)) {
     return fail(host, "index " + std::to_string(least < 0 ? least : most) + " is outside the " +
                           std::to_string(layout.rows) + " rows");
+  }
+  const std::int64_t others = layout.outer * layout.inner;
+  if (open && others > 0 && layout.rows > kMostElements / others) {
+    return fail(host, "index " + std::to_string(most) + " needs more rows than memory can hold");
   }
   return 0;
 }

@@ -256,14 +256,26 @@ class Voxelization(nn.Module):
         voxel_size: Sequence[float],
         point_cloud_range: Sequence[float],
         max_num_points: int,
-        max_voxels: int | tuple[int, int] = 20000,
+        max_voxels: int | Sequence[int] = 20000,
         deterministic: bool = True,
     ) -> None:
-        """Keep the settings; two numbers of voxels are for training and for use."""
+        """Keep the settings.
+
+        Args:
+            voxel_size: Size of a cell along x, y, z.
+            point_cloud_range: Least x, y, z and largest x, y, z of the grid.
+            max_num_points: Most points of a voxel; -1 only finds cells.
+            max_voxels: Most voxels, or two numbers: for training and for use.
+            deterministic: Without effect: the result is always the same.
+        """
         super().__init__()
         self.voxel_size, self.point_cloud_range = list(voxel_size), list(point_cloud_range)
         self.max_num_points, self.deterministic = max_num_points, deterministic
-        self.max_voxels = max_voxels if isinstance(max_voxels, tuple) else (max_voxels, max_voxels)
+        pair = (max_voxels, max_voxels) if isinstance(max_voxels, int) else tuple(max_voxels)
+        self.max_voxels = pair
+        # Detectors read the size of the grid here: x, y, z, and 1, y, x without heights.
+        self.grid_size = torch.tensor(_cells(self.voxel_size, self.point_cloud_range))
+        self.pcd_shape = [1, int(self.grid_size[1]), int(self.grid_size[0])]
 
     def forward(self, input: Tensor) -> Tensor | tuple[Tensor, Tensor, Tensor]:
         """Sort (points, columns) into voxels."""

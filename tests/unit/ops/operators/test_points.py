@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from shipway.native import load_native
 from shipway.ops import (
     Voxelization,
     bev_pool_v2,
@@ -14,6 +15,7 @@ from shipway.ops import (
     voxelization,
 )
 
+BUILT = load_native() is not None
 SIZE, RANGE = [0.5, 0.25, 1.0], [0.0, -1.0, -2.0, 4.0, 1.0, 2.0]
 
 
@@ -65,6 +67,22 @@ def test_an_index_outside_is_refused():
             scatter_add(src, torch.tensor(index), dim_size=3)
     with pytest.raises(RuntimeError, match="index has 1 entries on axis 0, src has 2"):
         scatter_add(src, torch.tensor([0]), dim_size=3)
+
+
+@pytest.mark.skipif(not BUILT, reason="Shipway was installed without a C++ compiler")
+@pytest.mark.parametrize("scatter", [scatter_add, scatter_mean, scatter_max])
+@pytest.mark.parametrize("index", [2**58, 2**62, 2**63 - 1])
+def test_an_index_that_no_memory_can_hold_is_refused(scatter, index):
+    """The number of rows is taken from the index, which may be anything."""
+    with pytest.raises(RuntimeError, match=f"index {index} needs more rows than memory can hold"):
+        scatter(torch.ones(2, 64), torch.tensor([0, index]), 0)
+
+
+@pytest.mark.skipif(not BUILT, reason="Shipway was installed without a C++ compiler")
+def test_rows_for_which_there_is_no_memory_are_refused():
+    """A size that could be, but is not there: refused by the runtime."""
+    with pytest.raises(RuntimeError, match="shipway::scatter_max"):
+        scatter_max(torch.ones(2, 1), torch.tensor([0, 2**47]), 0)
 
 
 def test_the_gradient_of_scatter_max_goes_to_the_largest():
@@ -152,3 +170,12 @@ def test_a_grid_without_a_cell_is_refused():
         voxelization(torch.zeros(1, 3), [1e-6] * 3, [0, 0, 0, 2e3, 2e3, 2e3], 5)
     with pytest.raises(RuntimeError, match="at least one voxel on each axis"):
         voxelization(torch.zeros(1, 3), [1, 1, 1], [0, 0, 0, 0.2, 4, 4], -1)
+
+
+def test_settings_of_the_voxelization_layer():
+    """Configurations write pairs as lists; detectors read the size of the grid."""
+    layer = Voxelization(SIZE, RANGE, 2, [3, 5])
+    assert len(layer(torch.tensor(_points(np.random.default_rng(1), 150)))[1]) == 3
+    assert len(layer.eval()(torch.tensor(_points(np.random.default_rng(1), 150)))[1]) == 5
+    assert layer.grid_size.tolist() == [8, 8, 4]
+    assert layer.pcd_shape == [1, 8, 8]
