@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from shipway.ops.defining import custom_op
 from shipway.ops.definition import BUILT_IN, Sample
 
 __all__ = [
+    "largest_of_rows",
     "scatter_add",
     "scatter_add_op",
     "scatter_max",
@@ -150,16 +151,29 @@ def scatter_max_op(
 
     Returns:
         The values, 0 where there is none, and the int64 place of the first of the largest on axis
-        `dim`, the size of that axis where there is none.
+        `dim`, the size of that axis where there is none. The gradient goes to that place alone.
 
     Source: torch_scatter and DrivingSDK's mx_driving.scatter_max.
     """
     places, shape = _spread(src, index, dim, dim_size)
-    dim %= src.dim()
+    return largest_of_rows(src, places, dim % src.dim(), shape)
+
+
+def largest_of_rows(
+    src: Tensor, places: Tensor, dim: int, shape: Sequence[Any]
+) -> tuple[Tensor, Tensor]:
+    """Return the largest value of each row and its place, as `scatter_max_op` does.
+
+    Args:
+        src: Values of any shape. A NaN is larger than any number.
+        places: The row of each value.
+        dim: The axis along which rows are, counted from the front.
+        shape: That of the result.
+    """
     count = src.shape[dim]
     # Numbers and NaNs apart: runtimes differ in which of them is larger.
     missing = torch.isnan(src)
-    plain = torch.where(missing, torch.full_like(src, -torch.inf), src)
+    plain = torch.where(missing, torch.full_like(src, -torch.inf), src).detach()
     best = src.new_full(shape, -torch.inf).scatter_reduce(dim, places, plain, "amax")
     broken = src.new_zeros(shape).scatter_add(dim, places, missing.to(src.dtype)) > 0
     nan_there = torch.gather(broken, dim, places)
@@ -169,8 +183,11 @@ def scatter_max_op(
     order = torch.arange(count, device=src.device).reshape(sizes).expand_as(src)
     candidates = torch.where(wins, order, torch.full_like(order, count))
     first = order.new_full(shape, count).scatter_reduce(dim, places, candidates, "amin")
-    found = torch.where(first == count, torch.zeros_like(best), best)
-    return torch.where(broken, torch.full_like(found, torch.nan), found), first
+    # Taken from its place, so that of equal values only this one has a gradient. The zeros at the
+    # end are for rows without a value.
+    rest: list[Any] = list(src.shape)
+    rest[dim] = 1
+    return torch.cat((src, src.new_zeros(rest)), dim).gather(dim, first), first
 
 
 def _rows(out: Tensor | None, dim: int, dim_size: int | None) -> int:

@@ -86,10 +86,12 @@ def test_rows_for_which_there_is_no_memory_are_refused():
 
 
 def test_the_gradient_of_scatter_max_goes_to_the_largest():
-    """And to no other."""
-    src = torch.tensor([1.0, 3.0, 2.0], requires_grad=True)
-    scatter_max(src, torch.tensor([0, 0, 1]))[0].sum().backward()
-    assert src.grad.tolist() == [0, 1, 1]
+    """And to no other: of equal ones to the first, whose place is the second output."""
+    src = torch.tensor([1.0, 3.0, 3.0, 2.0], requires_grad=True)
+    values, places = scatter_max(src, torch.tensor([0, 0, 0, 2]))
+    values.sum().backward()
+    assert places.tolist() == [1, 4, 3]
+    assert src.grad.tolist() == [0, 1, 0, 1]
 
 
 def test_furthest_point_sample(generator):
