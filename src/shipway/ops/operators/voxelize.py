@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from shipway.ops.defining import custom_op
 from shipway.ops.definition import BUILT_IN, Sample
+from shipway.ops.ranking import dense_ranks, stable_order
 
 __all__ = [
     "Voxelization",
@@ -45,8 +46,15 @@ def _samples(generator: np.random.Generator) -> Iterator[Sample]:
 def _hard_samples(generator: np.random.Generator) -> Iterator[Sample]:
     for sample in _samples(generator):
         yield Sample(sample.name, sample.inputs, {**_GRID, "max_points": 3, "max_voxels": 40})
-    few = {**_GRID, "max_points": 2, "max_voxels": 5}
-    yield Sample("more voxels than wanted", (_points(generator, 100),), few)
+    few = {
+        "voxel_size": [0.2, 0.2, 4.0],
+        "coors_range": [0.0, 0.0, 0.0, 100.0, 100.0, 4.0],
+        "max_points": 2,
+        "max_voxels": 5000,
+    }
+    # So many that cells times points pass 2^31, beyond which OpenVINO cannot count.
+    cloud = torch.from_numpy(generator.uniform(0, [100, 100, 4, 1], (20000, 4)))
+    yield Sample("more voxels than wanted", (cloud,), few)
 
 
 def _cells(voxel_size: Sequence[float], coors_range: Sequence[float]) -> list[int]:
@@ -76,6 +84,9 @@ def dynamic_voxelize_op(
     points: Tensor, voxel_size: Sequence[float], coors_range: Sequence[float]
 ) -> Tensor:
     """Find the cell of each point.
+
+    OpenVINO computes the division of the portable body as a product with the reciprocal, so a point
+    on the very border of two cells may get the other one there. The kernel divides.
 
     Args:
         points: (points, 3 or more): x, y, z first.
@@ -133,7 +144,8 @@ def hard_voxelize_op(
     """Sort points into voxels, which stand in the order of their first points.
 
     The points are sorted by their cell and, within it, by their own order; cells and then points
-    beyond what is wanted go.
+    beyond what is wanted go. Where an engine computes int64 in int32, as OpenVINO does, the portable
+    body is exact up to 2^31 cells and 1.4 million points.
 
     Args:
         points: (points, columns): x, y, z first.
@@ -148,26 +160,23 @@ def hard_voxelize_op(
 
     Source: mmcv.ops.voxelization, deterministic.
     """
-    count, columns = points.shape
+    columns = points.shape[1]
     cells = dynamic_voxelize_op.reference(points, voxel_size, coors_range).to(torch.int64)
-    wide, deep, high = _cells(voxel_size, coors_range)
-    outside = wide * deep * high
-    key = (cells[:, 0] * deep + cells[:, 1]) * wide + cells[:, 2]
-    key = torch.where(cells[:, 0] < 0, torch.full_like(key, outside), key)
-    position = torch.arange(count, device=points.device)
-    order = torch.sort(key * count + position).indices
-    sorted_key = key[order]
-    before = torch.cat((sorted_key.new_full((1,), -1), sorted_key))[:-1]
-    begins = sorted_key != before
-    group = torch.cumsum(begins.to(torch.int64), 0) - 1
-    starts = torch.nonzero(begins)[:, 0]
-    first, inside = order[starts], sorted_key[starts] < outside
-    by_first = torch.sort(torch.where(inside, first, first + count)).indices
-    rank = torch.zeros_like(by_first).scatter(0, by_first, torch.arange(first.shape[0]))
-    keeps = inside & (rank < max_voxels)
-    chosen = by_first[torch.nonzero(keeps[by_first])[:, 0]]
-    place = position - starts[group]
-    kept = torch.nonzero(keeps[group] & (place < max_points))[:, 0]
+    wide, deep, _ = _cells(voxel_size, coors_range)
+    within = torch.nonzero(cells[:, 0] >= 0)[:, 0]
+    points, cells = points[within], cells[within]
+    group = dense_ranks((cells[:, 0] * deep + cells[:, 1]) * wide + cells[:, 2])
+    order = stable_order(group)
+    group = group[order]
+    before = torch.cat((group.new_full((1,), -1), group))[:-1]
+    starts = torch.nonzero(group != before)[:, 0]
+    first = order[starts]
+    by_first = torch.sort(first).indices
+    turns = torch.arange(first.shape[0], device=points.device)
+    rank = torch.zeros_like(by_first).scatter(0, by_first, turns)
+    chosen = first[by_first[torch.nonzero(turns < max_voxels)[:, 0]]]
+    place = torch.arange(order.shape[0], device=points.device) - starts[group]
+    kept = torch.nonzero((rank[group] < max_voxels) & (place < max_points))[:, 0]
     voxel = rank[group][kept]
     slot = voxel * max_points + place[kept]
     voxels = points.new_zeros((chosen.shape[0] * max_points, columns))
@@ -175,7 +184,7 @@ def hard_voxelize_op(
     numbers = torch.zeros_like(chosen).scatter_add(0, voxel, torch.ones_like(voxel))
     return (
         voxels.reshape(chosen.shape[0], max_points, columns),
-        cells[first[chosen]].to(torch.int32),
+        cells[chosen].to(torch.int32),
         numbers.to(torch.int32),
     )
 
