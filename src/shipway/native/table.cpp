@@ -8,6 +8,7 @@ extern const shipway_op bev_pool_v2_op;
 extern const shipway_op bicubic_resize_op;
 extern const shipway_op box_iou_rotated_op;
 extern const shipway_op deform_conv2d_op;
+extern const shipway_op dynamic_scatter_op;
 extern const shipway_op dynamic_voxelize_op;
 extern const shipway_op furthest_point_sample_op;
 extern const shipway_op grid_sample_3d_op;
@@ -28,6 +29,7 @@ SHIPWAY_OPS(&shipway::ball_query_op,
             &shipway::bicubic_resize_op,
             &shipway::box_iou_rotated_op,
             &shipway::deform_conv2d_op,
+            &shipway::dynamic_scatter_op,
             &shipway::dynamic_voxelize_op,
             &shipway::furthest_point_sample_op,
             &shipway::grid_sample_3d_op,

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from shipway.ops.operators.bicubic_resize import bicubic_resize
     from shipway.ops.operators.box_iou_rotated import box_iou_rotated
     from shipway.ops.operators.deform_conv2d import deform_conv2d, modulated_deform_conv2d
+    from shipway.ops.operators.dynamic_scatter import DynamicScatter, dynamic_scatter
     from shipway.ops.operators.furthest_point_sample import furthest_point_sample
     from shipway.ops.operators.grid_sample_3d import grid_sample_3d
     from shipway.ops.operators.multi_scale_deformable_attn import multi_scale_deformable_attn
@@ -84,6 +85,10 @@ _HOMES = {
         "deform_conv2d",
         "modulated_deform_conv2d",
     ),
+    "operators.dynamic_scatter": (
+        "DynamicScatter",
+        "dynamic_scatter",
+    ),
     "operators.furthest_point_sample": ("furthest_point_sample",),
     "operators.grid_sample_3d": ("grid_sample_3d",),
     "operators.multi_scale_deformable_attn": ("multi_scale_deformable_attn",),
@@ -123,6 +128,7 @@ __all__ = [
     "CustomOp",
     "DeformConv2d",
     "DeformConv2dPack",
+    "DynamicScatter",
     "Kernel",
     "ModulatedDeformConv2d",
     "ModulatedDeformConv2dPack",
@@ -140,6 +146,7 @@ __all__ = [
     "box_iou_rotated",
     "custom_op",
     "deform_conv2d",
+    "dynamic_scatter",
     "dynamic_voxelize",
     "find_operator",
     "furthest_point_sample",
