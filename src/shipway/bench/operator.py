@@ -11,15 +11,16 @@ from typing import TYPE_CHECKING, Any
 from shipway.bench.measure import BenchOptions, bench_sessions
 from shipway.bench.results import BenchResult
 from shipway.engines.base import EngineOptions, Session
+from shipway.engines.opening import compile_target
 from shipway.engines.operator_model import (
     Call,
     Family,
-    inline_model,
     make_calls,
     to_array,
     write_model,
 )
 from shipway.engines.registry import find_engine
+from shipway.engines.target import Target
 from shipway.errors import EngineError, EngineMissing, ExportError, UsageError
 from shipway.ops.kernel_library import why_portable
 from shipway.progress import SILENT, Progress
@@ -30,7 +31,11 @@ if TYPE_CHECKING:
 __all__ = ["OperatorSpeed", "measure_operator"]
 
 _OPSET = 20
-_KERNEL = "onnxruntime native kernel"
+_PLAN = {
+    f"{engine} {'portable body' if inline else 'native kernel'}": Target(engine, inline=inline)
+    for engine in ("onnxruntime", "openvino")
+    for inline in (False, True)
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +73,7 @@ def measure_operator(
     seed: int = 0,
     progress: Progress = SILENT,
 ) -> OperatorSpeed:
-    """Measure the kernel in ONNX Runtime, and the portable body there and in OpenVINO.
+    """Measure the native kernel and the portable body in ONNX Runtime and OpenVINO.
 
     Args:
         op: The operator; its definition must have samples.
@@ -90,21 +95,16 @@ def measure_operator(
     call = max(calls, key=_elements)
     family = Family(op, dtype, (call,))
     options = EngineOptions(threads=threads)
-    plan = {
-        _KERNEL: "onnxruntime",
-        "onnxruntime portable body": "",
-        "openvino portable body": "openvino",
-    }
     skipped: dict[str, str] = {}
     sessions: dict[str, Session] = {}
     if why := why_portable(op):
-        skipped = {_KERNEL: why}
+        skipped = {name: why for name, target in _PLAN.items() if not target.inline}
     with tempfile.TemporaryDirectory(prefix="shipway-op-") as folder, ExitStack() as stack:
-        for at, (name, engine) in enumerate(plan.items()):
+        for name, target in _PLAN.items():
             if name in skipped:
                 continue
             try:
-                session = _open(family, engine, options, Path(folder) / str(at))
+                session = _open(family, target, options, Path(folder) / target.slug)
             except (EngineError, EngineMissing, ExportError) as error:
                 skipped[name] = str(error)
                 continue
@@ -128,11 +128,8 @@ def _feeds(call: Call, inputs: Any) -> dict[str, Any]:
     return dict(zip((spec.name for spec in inputs), present, strict=True))
 
 
-def _open(family: Family, engine_name: str, options: EngineOptions, folder: Path) -> Session:
+def _open(family: Family, target: Target, options: EngineOptions, folder: Path) -> Session:
     folder.mkdir()
     model, _ = write_model(family, folder, opset=_OPSET)
-    if not engine_name:
-        model = inline_model(model, family)
-    engine = find_engine(engine_name or "onnxruntime")
-    artifact = engine.compile(engine.lower(model, folder / "lowered"), options, folder / "made")
-    return engine.load(artifact, options)
+    artifact = compile_target(model, target, options, folder / "made")
+    return find_engine(target.engine).load(artifact, options)

@@ -138,8 +138,14 @@ class Engine(Protocol):
     def check(self, model: PortableModel, options: EngineOptions) -> list[Finding]:
         """Pre-flight: what this engine will not take, found before compiling."""
 
-    def lower(self, model: PortableModel, folder: Path) -> PortableModel:
-        """Rewrite the model into what the target accepts; new files go into `folder`."""
+    def lower(self, model: PortableModel, folder: Path, *, inline: bool = False) -> PortableModel:
+        """Rewrite the model into what the target accepts; new files go into `folder`.
+
+        Args:
+            model: The model.
+            folder: Where new files go.
+            inline: Write all custom operators as standard ones, also those with a native kernel.
+        """
 
     def compile(self, model: PortableModel, options: EngineOptions, folder: Path) -> Artifact:
         """Compile into `folder` and return the artifact, side-car written.

@@ -101,7 +101,9 @@ class OnnxRuntimeEngine:
             findings = _findings(model, read_onnx(path, model))
             if not any(finding.severity == "error" for finding in findings):
                 with tempfile.TemporaryDirectory(prefix="shipway-") as scratch:
-                    lowered = require_onnx(self.lower(model, Path(scratch)), _TITLE)
+                    lowered = require_onnx(
+                        self.lower(model, Path(scratch), inline=options.inline), _TITLE
+                    )
                     _open(lowered, options, _libraries(read_onnx(lowered)))
         except EngineMissing:
             raise
@@ -109,8 +111,8 @@ class OnnxRuntimeEngine:
             return [Finding("error", str(error), where=str(model.onnx or ""), hint=error.hint)]
         return findings
 
-    def lower(self, model: PortableModel, folder: Path) -> PortableModel:
-        """Replace custom operators without a native kernel by their portable bodies.
+    def lower(self, model: PortableModel, folder: Path, *, inline: bool = False) -> PortableModel:
+        """Replace custom operators without a native kernel by their portable bodies; all if `inline`.
 
         Functions and layouts are left alone: ONNX Runtime inlines and converts by itself.
 
@@ -120,7 +122,9 @@ class OnnxRuntimeEngine:
             OutputError: `folder` cannot be written to.
         """
         path = require_onnx(model, _TITLE)
-        return lower_operators(model, path, folder, lambda op: library_of(op) is not None)
+        return lower_operators(
+            model, path, folder, lambda op: not inline and library_of(op) is not None
+        )
 
     def compile(self, model: PortableModel, options: EngineOptions, folder: Path) -> Artifact:
         """Copy the model into `folder` once a session on it has started.

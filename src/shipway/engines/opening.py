@@ -10,7 +10,6 @@ from pathlib import Path
 
 from shipway.artifact import SIDECAR_SUFFIX, Artifact, load_artifact
 from shipway.engines.base import EngineOptions, Session
-from shipway.engines.operators import inline_all
 from shipway.engines.registry import find_engine
 from shipway.engines.target import GOLDEN, Target
 from shipway.errors import UsageError
@@ -69,11 +68,7 @@ def compile_target(
     """
     engine = find_engine(target.engine)
     with tempfile.TemporaryDirectory(prefix="shipway-lower-") as scratch:
-        if target.inline:
-            model = inline_all(
-                model, Path(scratch) / "inline", getattr(engine, "has_operator", None)
-            )
-        lowered = engine.lower(model, Path(scratch))
+        lowered = engine.lower(model, Path(scratch), inline=target.inline)
         return engine.compile(lowered, _asked(options, target), folder)
 
 

@@ -29,7 +29,6 @@ __all__ = [
     "describe_operators",
     "drop_bodies",
     "effective_operators",
-    "inline_all",
     "lower_operators",
     "operators_in",
     "require_kernel",
@@ -99,25 +98,6 @@ def lower_operators(
     return PortableModel(
         model.inputs, model.outputs, folder / path.name, model.program, model.name_map
     )
-
-
-def inline_all(
-    model: PortableModel, folder: Path, runs: Callable[[ir.Node], bool] | None = None
-) -> PortableModel:
-    """Replace all custom operators of a model by their portable bodies, kernel or not.
-
-    Args:
-        model: The model.
-        folder: Where a rewritten file goes.
-        runs: Whether the engine has a standard operator; None is all of them.
-
-    Raises:
-        EngineError: An operator has no body.
-        OutputError: `folder` cannot be written to.
-    """
-    if model.onnx is None:
-        return model
-    return lower_operators(model, model.onnx, folder, lambda _: False, runs)
 
 
 def describe_operators(proto: ModelProto, ops: Iterable[CustomOp], kernel: str) -> dict[str, str]:

@@ -82,7 +82,13 @@ class TorchEngine:
             for name in state
         ]
 
-    def lower(self, model: PortableModel, folder: Path) -> PortableModel:  # noqa: ARG002 -- takes it as it is
+    def lower(
+        self,
+        model: PortableModel,
+        folder: Path,  # noqa: ARG002 -- takes the model as it is
+        *,
+        inline: bool = False,  # noqa: ARG002 -- the same
+    ) -> PortableModel:
         """Return the model: the program runs as it was exported."""
         return model
 

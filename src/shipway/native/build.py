@@ -140,6 +140,7 @@ def _compile(compiler: str, sources: Sequence[Path], options: Sequence[str], tar
         libraries = [item for item in options if item.startswith(("-l", "-L", "-Wl", "/"))]
         rest = [item for item in options if item not in libraries]
         command = [compiler, *rest, *map(str, sources), *libraries, "-ldl", "-o", str(made)]
-        named = ", ".join(source.name for source in sources if source.parent != ADAPTERS)
+        theirs = [source.name for source in sources if source.parent != ADAPTERS]
+        named = ", ".join(theirs or [source.name for source in sources])
         run_compiler(command, "The C++ compiler", named, folder)
         made.replace(target)

@@ -63,12 +63,7 @@ def custom_op(  # noqa: PLR0913 -- one argument a field of the definition, all b
         >>> my_add.onnx_id
         'doctest::MyAdd'
     """
-    match = _NAME.fullmatch(name)
-    if match is None:
-        raise UsageError(
-            f"'{name}' cannot be the name of an operator.", hint="Write namespace::name."
-        )
-    camel = "".join(word.capitalize() for word in match[2].split("_"))
+    _require_name(name)
     native = kernel if isinstance(kernel, Kernel | None) else Kernel(sources=(Path(kernel),))
 
     def define(reference: Callable[..., Any]) -> CustomOp:
@@ -78,7 +73,7 @@ def custom_op(  # noqa: PLR0913 -- one argument a field of the definition, all b
                 schema=schema,
                 reference=reference,
                 types=types,
-                onnx_name=onnx_name or camel,
+                onnx_name=onnx_name or _camel(name),
                 version=version,
                 floats=tuple(floats),
                 shape=shape,
@@ -93,3 +88,14 @@ def custom_op(  # noqa: PLR0913 -- one argument a field of the definition, all b
         )
 
     return define
+
+
+def _require_name(name: str) -> None:
+    if _NAME.fullmatch(name) is None:
+        raise UsageError(
+            f"'{name}' cannot be the name of an operator.", hint="Write namespace::name."
+        )
+
+
+def _camel(name: str) -> str:
+    return "".join(word.capitalize() for word in name.partition("::")[2].split("_"))

@@ -1,6 +1,7 @@
 """Native kernels in OpenVINO, through the C++ extension and through Python."""
 
 import numpy as np
+import onnx
 import pytest
 
 from shipway.artifact import load_artifact
@@ -71,6 +72,39 @@ def test_a_failure_says_why(probe, adapter, tmp_path):
         pytest.raises(EngineError, match="Refuse: it is made to fail"),
     ):
         session.run({names[0]: np.ones(3, np.float32)})
+
+
+def test_a_number_that_openvino_cannot_hold_is_refused(probe, adapter, tmp_path):
+    """An int64 output is int32 there; it does not wrap around."""
+    family = _family(probe.combine)
+    model, names = write_model(family, tmp_path, opset=20)
+    artifact = ENGINE.compile(model, ONE_THREAD, tmp_path / "made")
+    call = family.calls[0]
+    present = [one for one in call.tensors if one is not None]
+    feeds = {name: to_array(one) for name, one in zip(names, present, strict=True)}
+    feeds["index"] = np.full_like(feeds["index"], 2**31 - 1)
+    with (
+        ENGINE.load(artifact, ONE_THREAD) as session,
+        pytest.raises(EngineError, match="output 1 does not fit into i"),
+    ):
+        session.run(feeds)
+
+
+def test_a_node_may_follow_an_int64_output(probe, adapter, tmp_path):
+    """OpenVINO computes what follows in int32, and the node's output must fit that."""
+    family = _family(probe.combine)
+    model, names = write_model(family, tmp_path, opset=20)
+    proto = onnx.load(model.onnx)
+    last = proto.graph.node[-1]
+    name, last.output[1] = last.output[1], "numbers"
+    proto.graph.initializer.append(onnx.helper.make_tensor("one", onnx.TensorProto.INT64, [1], [1]))
+    proto.graph.node.append(onnx.helper.make_node("Add", ["numbers", "one"], [name]))
+    onnx.save(proto, model.onnx)
+    call = family.calls[0]
+    present = [one for one in call.tensors if one is not None]
+    feeds = {name: to_array(one) for name, one in zip(names, present, strict=True)}
+    with ENGINE.load(ENGINE.compile(model, ONE_THREAD, tmp_path / "m"), ONE_THREAD) as session:
+        np.testing.assert_array_equal(session.run(feeds)["output_1"], call.golden[1] + 1)
 
 
 def test_two_threads_share_the_work(tmp_path):

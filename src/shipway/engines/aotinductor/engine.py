@@ -80,7 +80,13 @@ class AotInductorEngine:
             for name in state
         ]
 
-    def lower(self, model: PortableModel, folder: Path) -> PortableModel:  # noqa: ARG002 -- takes it as it is
+    def lower(
+        self,
+        model: PortableModel,
+        folder: Path,  # noqa: ARG002 -- takes the model as it is
+        *,
+        inline: bool = False,  # noqa: ARG002 -- the same
+    ) -> PortableModel:
         """Return the model: Inductor does the lowering while it compiles."""
         return model
 

@@ -92,15 +92,17 @@ class OpenVinoEngine:
             findings = _findings(model)
             if not any(finding.severity == "error" for finding in findings):
                 with tempfile.TemporaryDirectory(prefix="shipway-") as scratch:
-                    _convert(require_onnx(self.lower(model, Path(scratch)), TITLE))
+                    _convert(
+                        require_onnx(self.lower(model, Path(scratch), inline=options.inline), TITLE)
+                    )
         except ShipwayError as error:
             return [Finding("error", str(error), where=str(model.onnx or ""), hint=error.hint)]
         return findings
 
-    def lower(self, model: PortableModel, folder: Path) -> PortableModel:
+    def lower(self, model: PortableModel, folder: Path, *, inline: bool = False) -> PortableModel:
         """Replace custom operators without a native kernel by their bodies, and inline local functions.
 
-        OpenVINO's ONNX frontend does not expand functions.
+        All of them if `inline`. OpenVINO's ONNX frontend does not expand functions.
 
         Raises:
             EngineError: A custom operator has neither a kernel nor a body.
@@ -109,7 +111,7 @@ class OpenVinoEngine:
         """
         path = require_onnx(model, TITLE)
         model = lower_operators(
-            model, path, folder, lambda op: library_of(op) is not None, self.has_operator
+            model, path, folder, lambda op: not inline and library_of(op) is not None, _has_operator
         )
         path = require_onnx(model, TITLE)
         proto = read_onnx(path, model)
@@ -128,12 +130,6 @@ class OpenVinoEngine:
             model.inputs, model.outputs, folder / path.name, model.program, model.name_map
         )
 
-    def has_operator(self, node: ir.Node) -> bool:
-        """Say whether the ONNX frontend takes a standard operator that bodies are made of (2026.4)."""
-        planes = node.inputs[0] if node.inputs else None
-        flat = planes is None or planes.shape is None or len(planes.shape) == 4
-        return node.op_type != "DeformConv" and (node.op_type != "GridSample" or flat)
-
     def compile(self, model: PortableModel, options: EngineOptions, folder: Path) -> Artifact:
         """Convert the model to OpenVINO's IR, weights in float32.
 
@@ -150,7 +146,8 @@ class OpenVinoEngine:
         raise_errors(TITLE, _findings(model))
         target = _MAKER.target(path, folder)
         with tempfile.TemporaryDirectory(prefix="shipway-") as lowered, staged(target) as scratch:
-            converted, facts = _convert(require_onnx(self.lower(model, Path(lowered)), TITLE))
+            ready = self.lower(model, Path(lowered), inline=options.inline)
+            converted, facts = _convert(require_onnx(ready, TITLE))
             xml = scratch / target.name
             with engine_errors(f"{TITLE} cannot write {target}", NOISE):
                 ov.save_model(converted, str(xml), compress_to_fp16=False)
@@ -228,6 +225,13 @@ class OpenVinoSession(BaseSession):
         self._idle.clear()
         self._compiled = None
         self._core = None
+
+
+def _has_operator(node: ir.Node) -> bool:
+    """Say whether the ONNX frontend takes a standard operator that bodies are made of (2026.4)."""
+    planes = node.inputs[0] if node.inputs else None
+    flat = planes is None or planes.shape is None or len(planes.shape) == 4
+    return node.op_type != "DeformConv" and (node.op_type != "GridSample" or flat)
 
 
 def _findings(model: PortableModel) -> list[Finding]:

@@ -9,9 +9,11 @@ import functools
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import openvino
 from numpy.typing import NDArray
 
+from shipway.errors import EngineError
 from shipway.ops.kernel_calls import KERNEL_DTYPES, call_kernel, infer_shapes
 from shipway.tensors import dtype_named
 
@@ -25,6 +27,11 @@ __all__ = ["conversions", "node_type"]
 
 _PRESENT = "shipway_present"
 _ABSENT = "NullNode"  # what OpenVINO's ONNX frontend puts in the place of an input that is absent
+
+
+# What a node gives for a letter other than T; see node_type_of in openvino.cpp.
+_NODE_TYPES = dict.fromkeys("fdh", "f32") | dict.fromkeys("ilI", "i32")
+_NODE_TYPES |= dict.fromkeys("ub", "u8")
 
 
 @functools.cache
@@ -64,7 +71,12 @@ def _convert(kind: Any, node: Any) -> Any:
         for spec in view.attributes
         if spec.required or node.has_attribute(spec.name)
     }
-    return kind(list(there.values()), attributes, sum(1 << at for at in there)).outputs()
+    outputs = kind(list(there.values()), attributes, sum(1 << at for at in there)).outputs()
+    for at, letter in enumerate(view.output_types):
+        if letter != "T" and _NODE_TYPES[letter] != dtype_named(KERNEL_DTYPES[letter]).openvino:
+            wanted = dtype_named(KERNEL_DTYPES[letter]).openvino
+            outputs[at] = openvino.opset13.convert(outputs[at], wanted).output(0)
+    return outputs
 
 
 class _Node(openvino.Op):  # type: ignore[misc] # openvino is Any for mypy
@@ -108,7 +120,7 @@ class _Node(openvino.Op):  # type: ignore[misc] # openvino is Any for mypy
                 shapes[at] = tuple(size.get_length() if size.is_static else -1 for size in shape)
         found = infer_shapes(self.view, shapes, self._attributes()) if ranks_known else None
         for at, letter in enumerate(self.view.output_types):
-            dtype = float_type if letter == "T" else _openvino_type(letter)
+            dtype = float_type if letter == "T" else getattr(openvino.Type, _NODE_TYPES[letter])
             shape = (
                 openvino.PartialShape.dynamic()
                 if found is None
@@ -129,9 +141,15 @@ class _Node(openvino.Op):  # type: ignore[misc] # openvino is Any for mypy
             # OpenVINO computes int64 as int32 and float64 as float32.
             arrays[at] = array if letter == "T" else array.astype(KERNEL_DTYPES[letter], copy=False)
         results = call_kernel(self.library, self.view, arrays, self._attributes())
-        for tensor, result in zip(outputs, results, strict=True):
+        for at, (tensor, result) in enumerate(zip(outputs, results, strict=True)):
             tensor.shape = openvino.Shape(result.shape)
-            _array(tensor)[...] = result
+            target = _array(tensor)
+            target[...] = result
+            if result.dtype.kind == "i" and not np.array_equal(target, result):
+                raise EngineError(
+                    f"{self.view.name}: output {at} does not fit into {target.dtype}, "
+                    "which OpenVINO computes it in."
+                )
         return True
 
     def _places(self) -> list[int]:
@@ -148,10 +166,6 @@ def _array(tensor: Any) -> NDArray[Any]:
     if tensor.element_type == openvino.Type.bf16:
         return array.view(dtype_named("bfloat16").numpy)
     return array
-
-
-def _openvino_type(letter: str) -> Any:
-    return getattr(openvino.Type, dtype_named(KERNEL_DTYPES[letter]).openvino)
 
 
 def _written(spec: AttributeView, value: Any) -> Any:

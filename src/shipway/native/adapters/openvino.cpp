@@ -7,6 +7,7 @@
 #include <openvino/core/extension.hpp>
 #include <openvino/core/op_extension.hpp>
 #include <openvino/frontend/onnx/extension/conversion.hpp>
+#include <openvino/op/convert.hpp>
 #include <openvino/op/op.hpp>
 #include <tbb/parallel_for.h>
 #include <tbb/task_arena.h>
@@ -87,6 +88,16 @@ std::int32_t code_of_letter(char letter) {
   }
 }
 
+// What a node gives for a letter other than T. The CPU plugin computes the wider types in these ones
+// but leaves the outputs of nodes it does not know alone, which then do not fit the nodes behind.
+ov::element::Type node_type_of(char letter) {
+  switch (letter) {
+    case 'f': case 'd': case 'h': return ov::element::f32;
+    case 'u': case 'b': return ov::element::u8;
+    default: return ov::element::i32;
+  }
+}
+
 template <class From, class To>
 void convert(const void* from, void* to, std::size_t count) {
   const auto* source = static_cast<const From*>(from);
@@ -100,6 +111,9 @@ bool convert(std::int32_t from, std::int32_t to, const void* source, void* targe
   if (is(SHIPWAY_INT32, SHIPWAY_INT64)) {
     convert<std::int32_t, std::int64_t>(source, target, count);
   } else if (is(SHIPWAY_INT64, SHIPWAY_INT32)) {
+    const auto* wide = static_cast<const std::int64_t*>(source);
+    const auto fits = [](std::int64_t number) { return number == static_cast<std::int32_t>(number); };
+    if (!std::all_of(wide, wide + count, fits)) return false;  // it would wrap around without a word
     convert<std::int64_t, std::int32_t>(source, target, count);
   } else if (is(SHIPWAY_FLOAT32, SHIPWAY_FLOAT64)) {
     convert<float, double>(source, target, count);
@@ -332,7 +346,7 @@ class Node : public ov::op::Op {
         shape = ov::PartialShape(dims);
       }
       set_output_type(static_cast<std::size_t>(at),
-                      letter == 'T' ? t_type : type_of(code_of_letter(letter)), shape);
+                      letter == 'T' ? t_type : node_type_of(letter), shape);
     }
   }
 
@@ -365,7 +379,8 @@ class Node : public ov::op::Op {
       const std::int32_t made = run.output_code(at), wanted = code_of(result.get_element_type());
       if (made != wanted &&
           !convert(made, wanted, run.wide_outputs[at].data(), result.data(), result.get_size())) {
-        refuse("output " + std::to_string(at) + " cannot be " + result.get_element_type().to_string());
+        refuse("output " + std::to_string(at) + " does not fit into " +
+               result.get_element_type().get_type_name() + ", which OpenVINO computes it in");
       }
     }
     return true;
@@ -449,7 +464,14 @@ ov::OutputVector convert_node(const Known& known, const ov::frontend::NodeContex
   for (std::size_t at = 0; at < attributes.size(); ++at) {
     attributes[at] = attribute_of(node, op, op.attributes[at], attributes[at]);
   }
-  return std::make_shared<Node>(inputs, known, attributes, present)->outputs();
+  ov::OutputVector outputs = std::make_shared<Node>(inputs, known, attributes, present)->outputs();
+  for (std::size_t at = 0; at < outputs.size(); ++at) {
+    const char letter = op.output_types[at];
+    const ov::element::Type wanted = type_of(code_of_letter(letter));
+    if (letter == 'T' || wanted == node_type_of(letter)) continue;
+    outputs[at] = std::make_shared<ov::op::v0::Convert>(outputs[at], wanted);
+  }
+  return outputs;
 }
 
 class Extension : public ov::BaseOpExtension {
