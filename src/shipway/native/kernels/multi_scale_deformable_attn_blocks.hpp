@@ -10,7 +10,7 @@ namespace shipway::msda {
 namespace {
 
 constexpr std::int64_t kLanes = SHIPWAY_LANES;
-constexpr std::int64_t kAhead = 8;  // samples between a prefetch and its use; at most kLanes
+constexpr std::int64_t kAhead = kLanes;  // samples between a prefetch and its use; at most kLanes
 
 // Prepared samples. Offsets are in elements from the layout's value; -1 marks a point outside.
 struct Samples {
