@@ -12,7 +12,7 @@ from shipway.source.quoting import quote_text
 from shipway.source.tensordata import check_tensor, graph_tensors, node_tensors
 from shipway.tensors import ANY, Dim, TensorSpec, dtype_of
 
-__all__ = ["read_graph_file"]
+__all__ = ["check_graph", "read_graph_file"]
 
 _AGAIN = "Export, copy or download it again."
 _PROTOBUF_LIMIT_BYTES = 2**31 - 1
@@ -35,14 +35,27 @@ def read_graph_file(path: Path) -> tuple[tuple[TensorSpec, ...], tuple[Path, ...
             kind Shipway does not carry.
     """
     model = _parse(path)
+    files = check_graph(model, path)
+    return _inputs(model.graph, path), (path, *files)
+
+
+def check_graph(model: Any, path: Path) -> tuple[Path, ...]:
+    """Check that a parsed ONNX file makes sense, and return the files with its external data.
+
+    Args:
+        model: The ModelProto.
+        path: Where it was read from.
+
+    Raises:
+        ModelError: As for `read_graph_file`, but for its inputs, which may be of any kind.
+    """
     _check_frame(model, path)
     _check_flow(model, path)
     tensors = [*graph_tensors(model.graph)]
     for function in model.functions:
         tensors += node_tensors(function.node)
     external = [check_tensor(tensor, path) for tensor in tensors]
-    files = dict.fromkeys(file for file in external if file is not None)
-    return _inputs(model.graph, path), (path, *files)
+    return tuple(dict.fromkeys(file for file in external if file is not None))
 
 
 def _parse(path: Path) -> Any:

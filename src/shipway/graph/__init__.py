@@ -1,0 +1,1 @@
+"""ONNX graphs: loaded without their weights, read, simplified, edited and saved. Runs nothing."""
