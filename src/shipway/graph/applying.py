@@ -1,0 +1,202 @@
+"""Carries out what rules propose: names, metadata and the journal are kept here and nowhere else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import onnx_ir as ir
+
+from shipway.graph.facts.knowledge import Knowledge
+from shipway.graph.results import Change
+from shipway.graph.rules import Rewrite, Rule
+from shipway.graph.view import View
+
+__all__ = ["GRAPH_ATTRIBUTES", "Applier", "drop_unread_initializers", "is_read"]
+
+GRAPH_ATTRIBUTES = frozenset({ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS})
+
+
+class Applier:
+    """Applies rewrites until a limit is reached.
+
+    Args:
+        view: The graph.
+        limit: Number of changes to make at most.
+    """
+
+    def __init__(self, view: View, limit: int | None) -> None:
+        """Begin an empty journal."""
+        self.view = view
+        self.changes: list[Change] = []
+        self._limit = limit
+
+    @property
+    def is_done(self) -> bool:
+        """Whether no further change may be made."""
+        return self._limit is not None and len(self.changes) >= self._limit
+
+    def apply(self, rule: Rule, node: ir.Node, rewrite: Rewrite) -> bool:
+        """Carry out a rewrite; say whether it changed anything."""
+        if self.is_done or not self._is_worthwhile(node, rewrite):
+            return False
+        orphans = [value for value in node.inputs if value is not None]
+        label, alias = node.name or "", {}
+        for index, value in rewrite.operands.items():
+            node.replace_input_with(index, value)
+        if rewrite.values:
+            alias = self._exchange(node, rewrite)
+            self._remove(node)
+        self._log(rule, label, node.op_type, (*alias, *self._prune(orphans)), alias)
+        return True
+
+    def redirect(self, rule: Rule, old: ir.Value, value: ir.Value) -> bool:
+        """Let one output of a node be read elsewhere; the node stays while others are read."""
+        node = old.producer()
+        if self.is_done or node is None:
+            return False
+        label, orphans = node.name or "", list(node.inputs)
+        alias = self._redirect(node, old, value)
+        removed = [] if is_read(node) else self._prune([old])
+        removed += self._prune([one for one in orphans if one is not None])
+        self._log(rule, label, node.op_type, (*alias, *removed), alias)
+        return True
+
+    def _is_worthwhile(self, node: ir.Node, rewrite: Rewrite) -> bool:
+        """An Identity that renames an input into an output must stay: nothing is simpler."""
+        if rewrite.nodes or not rewrite.values or node.op_type != "Identity":
+            return True
+        output, value = node.outputs[0], rewrite.values[0]
+        return not output.is_graph_output() or (
+            value is not None and self._can_be_output(value, node.graph)
+        )
+
+    def _log(
+        self, rule: Rule, label: str, op_type: str, removed: Iterable[str], alias: dict[str, str]
+    ) -> None:
+        names = tuple(dict.fromkeys(name for name in removed if name))
+        self.changes.append(Change(rule.name, rule.kind, label, op_type, names, alias))
+
+    def _exchange(self, node: ir.Node, rewrite: Rewrite) -> dict[str, str]:
+        graph = node.graph
+        assert graph is not None  # noqa: S101 -- rules only see nodes that are in a graph
+        made = {value for new in rewrite.nodes for value in new.outputs}
+        for position, new in enumerate(rewrite.nodes):
+            self._adopt(node, new, position, len(rewrite.nodes))
+        graph.insert_before(node, rewrite.nodes)
+        alias: dict[str, str] = {}
+        for output, value in zip(node.outputs, rewrite.values, strict=True):
+            if value is None:
+                continue
+            if value in made:
+                self._take_name(output, value)
+            else:
+                alias |= self._redirect(node, output, value)
+        return alias
+
+    def _adopt(self, node: ir.Node, new: ir.Node, position: int, count: int) -> None:
+        """Give a new node the name and metadata of the one it replaces."""
+        if new.name is None and node.name:
+            new.name = node.name if position == count - 1 else f"{node.name}_{position}"
+        new.metadata_props.update({**node.metadata_props, **new.metadata_props})
+        new.doc_string = new.doc_string or node.doc_string
+        for value in new.outputs:
+            if value.name is None:
+                value.name = self.view.unique_name(f"{node.outputs[0].name}_{position}")
+
+    def _take_name(self, old: ir.Value, new: ir.Value) -> None:
+        """Let a new value stand in everywhere for an old one, under its name."""
+        new.type, new.shape = old.type, old.shape
+        new.metadata_props.update(old.metadata_props)
+        new.doc_string = old.doc_string
+        name = old.name
+        ir.convenience.replace_all_uses_with(old, new, replace_graph_outputs=old.is_graph_output())
+        old.name = self.view.unique_name(f"{name}_before")
+        new.name = name
+
+    def _redirect(self, node: ir.Node, old: ir.Value, value: ir.Value) -> dict[str, str]:
+        """Let an existing value stand in for an old one; say which name leads to which."""
+        if not old.is_graph_output():
+            ir.convenience.replace_all_uses_with(old, value)
+            return {old.name: value.name} if old.name and value.name else {}
+        if self._can_be_output(value, node.graph):
+            former = value.name
+            self._take_output_name(old, value)
+            return {former: value.name} if former and value.name else {}
+        copy = self.view.node("Identity", [value])
+        self._adopt(node, copy, 0, 1)
+        assert node.graph is not None  # noqa: S101 -- rules only see nodes that are in a graph
+        node.graph.insert_before(node, copy)
+        self._take_name(old, copy.outputs[0])
+        self.view.knowledge.learn(copy.outputs[0], self.view.fact(value))
+        return {}
+
+    def _take_output_name(self, old: ir.Value, value: ir.Value) -> None:
+        """Make an existing value the graph's output: the caller's name wins."""
+        name = old.name
+        ir.convenience.replace_all_uses_with(old, value, replace_graph_outputs=True)
+        old.name = self.view.unique_name(f"{name}_before")
+        value.type, value.shape = old.type or value.type, old.shape or value.shape
+        value.name = name
+
+    def _can_be_output(self, value: ir.Value, graph: object) -> bool:
+        """Whether a value can take the name of an output: a node of the same graph computes it."""
+        producer = value.producer()
+        if producer is None or value.is_graph_output():
+            return False
+        return producer.graph is graph
+
+    def _remove(self, node: ir.Node) -> None:
+        for output in node.outputs:
+            self.view.knowledge.forget(output)
+        _release(node)
+        assert node.graph is not None  # noqa: S101 -- rules only see nodes that are in a graph
+        node.graph.remove(node, safe=True)
+
+    def _prune(self, values: Iterable[ir.Value]) -> list[str]:
+        """Remove nodes that nobody reads any more, and return the names of their outputs."""
+        removed: list[str] = []
+        pending = list(values)
+        while pending:
+            producer = pending.pop().producer()
+            if producer is None or producer.graph is None or is_read(producer):
+                continue
+            removed += [output.name for output in producer.outputs if output.name]
+            pending += [value for value in producer.inputs if value is not None]
+            self._remove(producer)
+        return removed
+
+    def remove_unread(self, graph: ir.Graph) -> None:
+        """Remove nodes nobody reads, and initializers that no caller sees."""
+        for node in reversed(list(graph)):
+            if not is_read(node):
+                self._remove(node)
+
+
+def _release(node: ir.Node) -> None:
+    """Let go of what the sub-graphs of a node read outside, so that it can be seen to be unread."""
+    for attribute in node.attributes.values():
+        if attribute.is_ref() or attribute.type not in GRAPH_ATTRIBUTES:
+            continue
+        single = attribute.type is ir.AttributeType.GRAPH
+        for graph in [attribute.as_graph()] if single else attribute.as_graphs():
+            for inner in graph:
+                _release(inner)
+                for index in range(len(inner.inputs)):
+                    inner.replace_input_with(index, None)
+
+
+def is_read(node: ir.Node) -> bool:
+    """Whether anything, or a caller, reads an output of a node."""
+    return any(output.uses() or output.is_graph_output() for output in node.outputs)
+
+
+def drop_unread_initializers(graph: ir.Graph, knowledge: Knowledge) -> None:
+    """Drop initializers nobody reads; those a caller can override stay."""
+    for name, value in list(graph.initializers.items()):
+        if value.uses() or value.is_graph_output():
+            continue
+        if value.is_graph_input() and not knowledge.is_constant(value):
+            continue
+        if value.is_graph_input():
+            graph.inputs.remove(value)
+        del graph.initializers[name]

@@ -1,0 +1,106 @@
+"""Infers what is known of a node's outputs: by our own rules, else by ONNX's, else nothing."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from typing import Any
+
+import onnx_ir as ir
+
+from shipway.graph.facts import contraction, elementwise, movement
+from shipway.graph.facts.dims import Dim, Poly
+from shipway.graph.facts.fact import UNKNOWN, Fact
+from shipway.graph.facts.knowledge import Knowledge
+from shipway.graph.facts.registry import RULES, Call
+
+__all__ = ["infer"]
+
+_MODULES = (contraction, elementwise, movement)  # imported for the rules they register
+_STANDARD = frozenset({"", "ai.onnx"})
+
+
+def infer(node: ir.Node, knowledge: Knowledge) -> list[Fact]:
+    """Return a fact for each output of a node; it is not noted down."""
+    count = len(node.outputs)
+    if node.domain not in _STANDARD:
+        return [UNKNOWN] * count
+    facts = [knowledge.fact(value) for value in node.inputs]
+    rule = RULES.get(node.op_type)
+    call = Call(node, node.inputs, facts, knowledge)
+    found: Sequence[Fact] | None = None
+    if rule is not None and facts:
+        # A model that breaks an operator's rules is the engine's to refuse: here it is unknown.
+        with contextlib.suppress(IndexError, ZeroDivisionError, TypeError, ValueError):
+            found = rule(call)
+    if found is None:
+        found = _by_schema(call)
+    return [*found, *[UNKNOWN] * (count - len(found))][:count]
+
+
+def _by_schema(call: Call) -> list[Fact]:
+    """Ask ONNX's own inference for one node: dtypes, and the sizes that are plain numbers."""
+    import onnx
+
+    node, knowledge = call.node, call.knowledge
+    if any(attribute.type in _GRAPHS for attribute in node.attributes.values()):
+        return []
+    try:
+        schema = onnx.defs.get_schema(node.op_type, knowledge.opset, "")
+        types = _input_types(call)
+        if types is None:
+            return []
+        proto = ir.serde.serialize_node(node)
+        result = onnx.shape_inference.infer_node_outputs(schema, proto, types, _small_inputs(call))
+    except Exception:  # noqa: BLE001 -- onnx raises errors of its own; a node it refuses is the engine's to judge
+        return []
+    return [_fact(result.get(value.name), knowledge) for value in node.outputs]
+
+
+_GRAPHS = frozenset({ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS})
+
+
+def _input_types(call: Call) -> dict[str, Any] | None:
+    from onnx import helper
+
+    types = {}
+    for value, fact in zip(call.inputs, call.facts, strict=True):
+        if value is None:
+            continue
+        if fact.dtype is None or value.name is None:
+            return None
+        dims = None if fact.shape is None else [_named(dim) for dim in fact.shape]
+        types[value.name] = helper.make_tensor_type_proto(int(fact.dtype), dims)
+    return types
+
+
+def _named(dim: Dim) -> int | str:
+    return dim if isinstance(dim, int) else repr(dim)
+
+
+def _small_inputs(call: Call) -> dict[str, Any]:
+    import onnx
+
+    found = {}
+    for value in call.inputs:
+        if value is None or value.name is None or not call.knowledge.is_constant(value):
+            continue
+        tensor = value.const_value
+        if tensor is not None and tensor.nbytes <= 1024:
+            proto = onnx.TensorProto()
+            ir.serde.serialize_tensor_into(proto, ir.tensor(tensor.numpy(), name=value.name))
+            found[value.name] = proto
+    return found
+
+
+def _fact(proto: Any, knowledge: Knowledge) -> Fact:
+    if proto is None or not proto.HasField("tensor_type"):
+        return UNKNOWN
+    dtype = ir.DataType(proto.tensor_type.elem_type)
+    if not proto.tensor_type.HasField("shape"):
+        return Fact(dtype)
+    dims: list[int | Poly] = [
+        int(dim.dim_value) if dim.HasField("dim_value") else knowledge.fresh()
+        for dim in proto.tensor_type.shape.dim
+    ]
+    return Fact(dtype, tuple(dims))

@@ -1,0 +1,377 @@
+"""Shapes and content of operators that move elements and compute none."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import onnx_ir as ir
+
+from shipway.graph.facts.broadcasting import broadcast
+from shipway.graph.facts.dims import Dim, add, divide, is_nonnegative, multiply, product, subtract
+from shipway.graph.facts.fact import Fact, Shape
+from shipway.graph.facts.knowledge import CONTENT_DTYPES, CONTENT_SIZE, content_of
+from shipway.graph.facts.registry import Call, shapes_of
+
+_FAR = 2**31 - 1  # exporters write "to the end" as one of several huge numbers
+
+
+@shapes_of("Shape")
+def _shape(call: Call) -> Sequence[Fact]:
+    shape = call.first.shape
+    if shape is None:
+        return [Fact(ir.DataType.INT64)]
+    end = call.int("end") if "end" in call.node.attributes else None
+    part = shape[slice(call.int("start"), end)]
+    return [Fact(ir.DataType.INT64, (len(part),), part)]
+
+
+@shapes_of("Size")
+def _size(call: Call) -> Sequence[Fact]:
+    shape = call.first.shape
+    return [Fact(ir.DataType.INT64, (), None if shape is None else (product(shape),))]
+
+
+@shapes_of("Transpose")
+def _transpose(call: Call) -> Sequence[Fact]:
+    shape = call.first.shape
+    if shape is None:
+        return [Fact(call.first.dtype)]
+    order = call.ints("perm") or tuple(reversed(range(len(shape))))
+    return [Fact(call.first.dtype, tuple(shape[axis] for axis in order))]
+
+
+@shapes_of("Reshape")
+def _reshape(call: Call) -> Sequence[Fact]:
+    first = call.first
+    target = call.facts[1].content if call.has(1) else call.ints("shape")
+    if target is None:
+        return [Fact(first.dtype, _unnamed(call, call.facts[1].shape if call.has(1) else None))]
+    sizes = _resolved(call, first.shape, target, literal_zero=bool(call.int("allowzero")))
+    return [Fact(first.dtype, sizes, first.content if len(sizes) <= 1 else None)]
+
+
+def _unnamed(call: Call, shape: Shape | None) -> Shape | None:
+    """Return sizes nobody knows, as many as a shape vector has numbers."""
+    if shape is None or len(shape) != 1 or not isinstance(shape[0], int):
+        return None
+    return tuple(call.knowledge.fresh() for _ in range(shape[0]))
+
+
+def _resolved(
+    call: Call, shape: Shape | None, target: Sequence[Dim], *, literal_zero: bool
+) -> Shape:
+    sizes: list[Dim | None] = []
+    for index, dim in enumerate(target):
+        if dim == 0 and not literal_zero:
+            known = shape is not None and index < len(shape)
+            sizes.append(shape[index] if known and shape is not None else None)
+        elif dim == -1 or not _is_size(dim):
+            sizes.append(None)
+        else:
+            sizes.append(dim)
+    return _filled(call, shape, sizes)
+
+
+def _is_size(dim: Dim) -> bool:
+    """Whether a number of a target shape is a size for certain: it might be -1 or 0 otherwise."""
+    return is_nonnegative(dim)
+
+
+def _filled(call: Call, shape: Shape | None, sizes: list[Dim | None]) -> Shape:
+    """Work out the one size that is left open from the number of elements; name the others."""
+    left = [index for index, dim in enumerate(sizes) if dim is None]
+    if len(left) == 1 and shape is not None:
+        known = product(dim for dim in sizes if dim is not None)
+        sizes[left[0]] = divide(product(shape), known)
+    return tuple(call.knowledge.fresh() if dim is None else dim for dim in sizes)
+
+
+@shapes_of("Flatten")
+def _flatten(call: Call) -> Sequence[Fact]:
+    shape = call.first.shape
+    if shape is None:
+        return [Fact(call.first.dtype, (call.knowledge.fresh(), call.knowledge.fresh()))]
+    axis = call.int("axis", 1)
+    axis += len(shape) if axis < 0 else 0
+    return [Fact(call.first.dtype, (product(shape[:axis]), product(shape[axis:])))]
+
+
+@shapes_of("Squeeze")
+def _squeeze(call: Call) -> Sequence[Fact]:
+    first, shape = call.first, call.first.shape
+    axes = call.integers(1) if call.has(1) else call.ints("axes")
+    if shape is None or (axes is None and call.has(1)):
+        return [Fact(first.dtype)]
+    if axes is None:
+        if not all(isinstance(dim, int) for dim in shape):
+            return [Fact(first.dtype)]
+        axes = tuple(index for index, dim in enumerate(shape) if dim == 1)
+    gone = {axis % len(shape) for axis in axes}
+    kept = tuple(dim for index, dim in enumerate(shape) if index not in gone)
+    return [Fact(first.dtype, kept, first.content)]
+
+
+@shapes_of("Unsqueeze")
+def _unsqueeze(call: Call) -> Sequence[Fact]:
+    first, shape = call.first, call.first.shape
+    axes = call.integers(1) if call.has(1) else call.ints("axes")
+    if shape is None or axes is None:
+        return [Fact(first.dtype)]
+    rank = len(shape) + len(axes)
+    new, old = {axis % rank for axis in axes}, iter(shape)
+    found = tuple(1 if index in new else next(old) for index in range(rank))
+    return [Fact(first.dtype, found, first.content if rank <= 1 else None)]
+
+
+@shapes_of("Concat")
+def _concat(call: Call) -> Sequence[Fact]:
+    shapes = [fact.shape for fact in call.facts if fact.shape is not None]
+    if len(shapes) < len(call.facts):
+        return [Fact(call.first.dtype)]
+    rank = len(shapes[0])
+    axis = call.int("axis", 1 if call.knowledge.opset < 4 else 0) % rank
+    sizes = list(shapes[0])
+    for index in range(rank):
+        sizes[index] = next((s[index] for s in shapes if isinstance(s[index], int)), sizes[index])
+    sizes[axis] = 0
+    for shape in shapes:
+        sizes[axis] = add(sizes[axis], shape[axis])
+    parts = [fact.content for fact in call.facts]
+    content = None
+    if rank == 1 and all(part is not None for part in parts):
+        content = tuple(dim for part in parts for dim in part or ())
+    return [Fact(call.first.dtype, tuple(sizes), content)]
+
+
+@shapes_of("Gather")
+def _gather(call: Call) -> Sequence[Fact]:
+    first, indices = call.first, call.facts[1]
+    if first.shape is None or indices.shape is None:
+        return [Fact(first.dtype)]
+    axis = call.int("axis") % len(first.shape)
+    places, content = call.knowledge.integers(call.inputs[1]), None
+    if first.content is not None and len(first.shape) == 1 and places is not None:
+        size = len(first.content)
+        if len(indices.shape) <= 1 and all(-size <= place < size for place in places):
+            content = tuple(first.content[place] for place in places)
+    shape = first.shape[:axis] + indices.shape + first.shape[axis + 1 :]
+    return [Fact(first.dtype, shape, content)]
+
+
+@shapes_of("GatherElements")
+def _gather_elements(call: Call) -> Sequence[Fact]:
+    return [Fact(call.first.dtype, call.facts[1].shape)]
+
+
+@shapes_of("ScatterND", "ScatterElements", "Scatter", "ReverseSequence", "TensorScatter")
+def _same_shape(call: Call) -> Sequence[Fact]:
+    return [Fact(call.first.dtype, call.first.shape)]
+
+
+@shapes_of("GatherND")
+def _gather_nd(call: Call) -> Sequence[Fact]:
+    first, indices = call.first.shape, call.facts[1].shape
+    if first is None or not indices or not isinstance(indices[-1], int):
+        return [Fact(call.first.dtype)]
+    batch = call.int("batch_dims")
+    return [Fact(call.first.dtype, indices[:-1] + first[batch + indices[-1] :])]
+
+
+@shapes_of("Slice")
+def _slice(call: Call) -> Sequence[Fact]:
+    first, shape = call.first, call.first.shape
+    if shape is None:
+        return [Fact(first.dtype)]
+    cuts = _cuts(call, len(shape))
+    if cuts is None:
+        return [Fact(first.dtype, tuple(call.knowledge.fresh() for _ in shape))]
+    sizes, content = list(shape), first.content
+    for axis, start, end, step in cuts:
+        size = _cut_size(shape[axis], start, end, step)
+        sizes[axis] = call.knowledge.fresh() if size is None else size
+    if content is not None:
+        _, start, end, step = cuts[0] if cuts else (0, 0, len(content), 1)
+        if isinstance(start, int) and isinstance(end, int):
+            content = content[_python_slice(start, end, step, len(content))]
+        else:
+            content = None
+        sizes = sizes if content is None else [len(content)]
+    return [Fact(first.dtype, tuple(sizes), content)]
+
+
+def _cuts(call: Call, rank: int) -> list[tuple[int, Dim, Dim, int]] | None:
+    """Return axis, start, end and step of each cut; None where axes or steps are unknown."""
+    if len(call.inputs) < 3:
+        starts: Sequence[Dim] | None = call.ints("starts")
+        ends: Sequence[Dim] | None = call.ints("ends")
+        axes, steps = call.ints("axes"), None
+        has_axes = axes is not None
+    else:
+        starts, ends = call.facts[1].content, call.facts[2].content
+        axes, steps = call.integers(3), call.integers(4)
+        has_axes = call.has(3)
+        if call.has(4) and steps is None:
+            return None
+    if starts is None or ends is None or (has_axes and axes is None):
+        return None
+    axes = axes if axes is not None else tuple(range(len(starts)))
+    steps = steps if steps is not None else (1,) * len(starts)
+    if not len(starts) == len(ends) == len(axes) == len(steps) or 0 in steps:
+        return None
+    return [(axis % rank, *rest) for axis, *rest in zip(axes, starts, ends, steps, strict=True)]  # type: ignore[misc] # mypy loses the types of *rest
+
+
+def _cut_size(size: Dim, start: Dim, end: Dim, step: int) -> Dim | None:
+    if isinstance(size, int) and isinstance(start, int) and isinstance(end, int):
+        return len(range(size)[_python_slice(start, end, step, size)])
+    if step != 1:
+        return None
+    if isinstance(end, int) and end >= _FAR:
+        end = size
+    if start == 0 and end == size:
+        return size
+    return _symbolic_cut(size, start, end)
+
+
+def _symbolic_cut(size: Dim, start: Dim, end: Dim) -> Dim | None:
+    """Return `end - start` where both certainly lie within the axis, in this order."""
+    low, high = (
+        add(size, place) if isinstance(place, int) and place < 0 else place
+        for place in (start, end)
+    )
+    inside = is_nonnegative(low) and is_nonnegative(subtract(size, high))
+    length = subtract(high, low)
+    return length if inside and is_nonnegative(length) else None
+
+
+def _python_slice(start: int, end: int, step: int, size: int) -> slice:
+    """Return what ONNX cuts as Python's slice: both differ before the first element."""
+    if step > 0:
+        return slice(start, end, step)
+    return slice(max(start, -size), None if end < -size else end, step)
+
+
+@shapes_of("Split")
+def _split(call: Call) -> Sequence[Fact]:
+    shape, count = call.first.shape, len(call.node.outputs)
+    if shape is None:
+        return [Fact(call.first.dtype)] * count
+    axis = call.int("axis") % len(shape)
+    sizes: Sequence[Dim] | None = call.ints("split")
+    if call.has(1):
+        sizes = call.facts[1].content
+    elif sizes is None:
+        sizes = _even_parts(shape[axis], count)
+    if sizes is None or len(sizes) != count:
+        sizes = [call.knowledge.fresh() for _ in range(count)]
+    return [Fact(call.first.dtype, (*shape[:axis], size, *shape[axis + 1 :])) for size in sizes]
+
+
+def _even_parts(size: Dim, count: int) -> Sequence[Dim] | None:
+    if isinstance(size, int):
+        part = -(-size // count)
+        return [*[part] * (count - 1), size - part * (count - 1)]
+    part_size = divide(size, count)
+    return None if part_size is None else [part_size] * count
+
+
+@shapes_of("Expand")
+def _expand(call: Call) -> Sequence[Fact]:
+    first, target = call.first, call.facts[1].content
+    if first.shape is None:
+        return [Fact(first.dtype)]
+    if target is None:
+        shape = _unnamed(call, call.facts[1].shape)
+        longer = (
+            None if shape is None else (*shape, *first.shape)[: max(len(shape), len(first.shape))]
+        )
+        unnamed = None if longer is None else tuple(call.knowledge.fresh() for _ in longer)
+        return [Fact(first.dtype, unnamed)]
+    if not all(map(is_nonnegative, target)):
+        length = max(len(target), len(first.shape))
+        return [Fact(first.dtype, tuple(call.knowledge.fresh() for _ in range(length)))]
+    sizes = broadcast((first.shape, tuple(target)), call.knowledge)
+    content = _repeated(first.content, sizes)
+    return [Fact(first.dtype, sizes, content)]
+
+
+def _repeated(content: tuple[Dim, ...] | None, shape: Shape | None) -> tuple[Dim, ...] | None:
+    if content is None or shape is None or len(shape) > 1:
+        return None
+    size = shape[0] if shape else 1
+    if not isinstance(size, int) or size > CONTENT_SIZE:
+        return None
+    if len(content) == size:
+        return content
+    return content * size if len(content) == 1 else None
+
+
+@shapes_of("Tile")
+def _tile(call: Call) -> Sequence[Fact]:
+    shape, repeats = call.first.shape, call.facts[1].content
+    if shape is None or repeats is None or len(repeats) != len(shape):
+        return [Fact(call.first.dtype)]
+    return [Fact(call.first.dtype, tuple(map(multiply, shape, repeats)))]
+
+
+@shapes_of("Pad")
+def _pad(call: Call) -> Sequence[Fact]:
+    shape = call.first.shape
+    pads: Sequence[Dim] | None = call.ints("pads") or call.ints("paddings")
+    if len(call.inputs) > 1:
+        pads = call.facts[1].content
+    if shape is None:
+        return [Fact(call.first.dtype)]
+    axes = call.integers(3) if call.has(3) else tuple(range(len(shape)))
+    sizes: list[Dim] = [call.knowledge.fresh() for _ in shape]
+    if pads is not None and axes is not None and len(pads) == 2 * len(axes):
+        sizes = list(shape)
+        for index, axis in enumerate(axes):
+            grown = add(sizes[axis], pads[index])
+            sizes[axis] = add(grown, pads[index + len(axes)])
+    return [Fact(call.first.dtype, tuple(sizes))]
+
+
+@shapes_of("ConstantOfShape")
+def _constant_of_shape(call: Call) -> Sequence[Fact]:
+    attribute = call.node.attributes.get("value")
+    dtype, filling = ir.DataType.FLOAT, None
+    if attribute is not None:
+        tensor = attribute.as_tensor()
+        dtype = tensor.dtype
+        filling = content_of(tensor.numpy()) if dtype in CONTENT_DTYPES else None
+    target = call.facts[0].content
+    if target is None:
+        return [Fact(dtype, _unnamed(call, call.facts[0].shape))]
+    if not all(map(is_nonnegative, target)):
+        return [Fact(dtype, tuple(call.knowledge.fresh() for _ in target))]
+    return [Fact(dtype, tuple(target), _repeated(filling, tuple(target)))]
+
+
+@shapes_of("Range")
+def _range(call: Call) -> Sequence[Fact]:
+    start, limit, step = (fact.content for fact in call.facts)
+    known = [call.knowledge.integers(value) for value in call.inputs]
+    if call.first.dtype in CONTENT_DTYPES and all(part is not None for part in known):
+        numbers = range(*(part[0] for part in known if part))
+        content = tuple(numbers) if len(numbers) <= CONTENT_SIZE else None
+        return [Fact(call.first.dtype, (len(numbers),), content)]
+    if start and limit and step == (1,) and call.first.dtype in CONTENT_DTYPES:
+        length = subtract(limit[0], start[0])
+        if is_nonnegative(length):
+            return [Fact(call.first.dtype, (length,))]
+    return [Fact(call.first.dtype, (call.knowledge.fresh(),))]
+
+
+@shapes_of("DepthToSpace", "SpaceToDepth")
+def _blocks(call: Call) -> Sequence[Fact]:
+    shape, block = call.first.shape, call.int("blocksize", 1)
+    if shape is None or len(shape) != 4:
+        return [Fact(call.first.dtype)]
+    fewer = call.node.op_type == "DepthToSpace"
+    channels, *planes = shape[1:]
+    sizes: list[Dim | None] = [shape[0]]
+    sizes.append(divide(channels, block * block) if fewer else multiply(channels, block * block))
+    sizes += [multiply(dim, block) if fewer else divide(dim, block) for dim in planes]
+    named = tuple(call.knowledge.fresh() if dim is None else dim for dim in sizes)
+    return [Fact(call.first.dtype, named)]

@@ -1,0 +1,1 @@
+"""The rules of simplification: one file each, named for what it does."""

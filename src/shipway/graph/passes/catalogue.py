@@ -1,0 +1,59 @@
+"""Which rules there are, and which profile uses which, in the order they are tried."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from shipway.graph.folding import FOLD_EXACT, FOLD_ROUNDED
+from shipway.graph.numbering import SAME_NODE, SAME_NUMBERS
+from shipway.graph.passes import (
+    drop_expands,
+    fold_shapes,
+    fuse_conv_batchnorms,
+    fuse_matmul_adds,
+    lift_constants,
+    merge_transposes,
+    remove_identities,
+    remove_neutral_arithmetic,
+    retarget_reshapes,
+    retarget_slices,
+)
+from shipway.graph.rules import Rule
+
+__all__ = ["ALL_RULES", "PROFILES", "rules_of"]
+
+_PORTABLE = (
+    lift_constants.RULE,
+    fold_shapes.RULE,
+    remove_identities.RULE,
+    remove_neutral_arithmetic.RULE,
+    retarget_reshapes.RULE,
+    merge_transposes.RULE,
+    retarget_slices.RULE,
+    drop_expands.RULE,
+    fuse_conv_batchnorms.RULE,
+    fuse_matmul_adds.RULE,
+)
+_BUILT_IN = (FOLD_EXACT, FOLD_ROUNDED, SAME_NODE, SAME_NUMBERS)
+
+ALL_RULES: tuple[Rule, ...] = (*_PORTABLE, *_BUILT_IN)
+
+PROFILES: Mapping[str, tuple[Rule, ...]] = {
+    "portable": _PORTABLE,
+    "modern": _PORTABLE,
+    "onnxruntime": _PORTABLE,
+    "openvino": _PORTABLE,
+    "tensorrt": _PORTABLE,
+    "ascend": _PORTABLE,
+}
+
+
+def rules_of(profile: str, skip: frozenset[str], opset: int) -> dict[str, tuple[Rule, ...]]:
+    """Return the rules of a profile by the operator they look at."""
+    found: dict[str, list[Rule]] = {}
+    for rule in PROFILES[profile]:
+        if rule.name in skip or rule.opset > opset:
+            continue
+        for op_type in rule.op_types:
+            found.setdefault(op_type, []).append(rule)
+    return {op_type: tuple(rules) for op_type, rules in found.items()}

@@ -1,0 +1,71 @@
+"""Folds a batch normalization into the convolution before it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from shipway.graph.rules import Rewrite, Rule
+from shipway.graph.view import View
+
+__all__ = ["RULE"]
+
+_FLOATS = frozenset({ir.DataType.FLOAT, ir.DataType.DOUBLE, ir.DataType.FLOAT16})
+
+
+def propose(node: ir.Node, view: View) -> Rewrite | None:
+    """Propose a Conv with scaled weights. The scale is computed in float64."""
+    before = view.producer(node.inputs[0], "Conv")
+    if before is None or node.attributes.get_int("training_mode") or len(node.inputs) != 5:
+        return None
+    unread = not any(value.uses() or value.is_graph_output() for value in node.outputs[1:])
+    weight, private = before.inputs[1], view.is_private(before.outputs[0])
+    dtype = view.fact(weight).dtype
+    if not (unread and private and dtype in _FLOATS) or weight is None or dtype is None:
+        return None
+    parts = [view.array(value) for value in node.inputs[1:]]
+    numbers = view.array(weight)
+    bias = _bias(before, view)
+    if numbers is None or bias is None or any(part is None for part in parts):
+        return None
+    scale, shift, mean, variance = (np.asarray(part, np.float64) for part in parts)
+    factor = scale / np.sqrt(variance + (node.attributes.get_float("epsilon", 1e-5) or 0.0))
+    if not np.isfinite(factor).all():
+        return None
+    scaled = numbers * factor.reshape(-1, *[1] * (numbers.ndim - 1))
+    moved = (bias - mean) * factor + shift
+    if not _fits(scaled, dtype) or not _fits(moved, dtype):
+        return None
+    attributes = {name: one.value for name, one in before.attributes.items()}
+    inputs = [
+        before.inputs[0],
+        view.constant(scaled.astype(dtype.numpy())),
+        view.constant(moved.astype(dtype.numpy())),
+    ]
+    fused = view.node("Conv", inputs, attributes)
+    return Rewrite((fused.outputs[0], *[None] * (len(node.outputs) - 1)), (fused,))
+
+
+def _bias(conv: ir.Node, view: View) -> NDArray[Any] | None:
+    if len(conv.inputs) < 3 or conv.inputs[2] is None:
+        return np.zeros((), np.float64)
+    found = view.array(conv.inputs[2])
+    return None if found is None else found.astype(np.float64)
+
+
+def _fits(array: NDArray[Any], dtype: ir.DataType) -> bool:
+    """Whether the numbers stay finite in the dtype of the weights."""
+    with np.errstate(over="ignore"):
+        return bool(np.isfinite(array.astype(dtype.numpy())).all())
+
+
+RULE = Rule(
+    "fuse_conv_batchnorms",
+    "reassociating",
+    "Folds BatchNormalization into the Conv before it, where nobody else reads that Conv.",
+    ("BatchNormalization",),
+    propose,
+)

@@ -1,0 +1,79 @@
+"""Gives reshapes a constant target and lets them skip reshapes before them."""
+
+from __future__ import annotations
+
+import onnx_ir as ir
+
+from shipway.graph.facts.fact import Shape
+from shipway.graph.rules import Rewrite, Rule
+from shipway.graph.view import View
+
+__all__ = ["RULE", "target_of"]
+
+_FAMILY = ("Reshape", "Squeeze", "Unsqueeze", "Flatten")
+
+
+def propose(node: ir.Node, view: View) -> Rewrite | None:
+    """Propose the shortest way from the first shape of a chain to the last one."""
+    output, first = view.shape(node.outputs[0]), node.inputs[0]
+    if output is None or first is None:
+        return None
+    source = _source(first, output, view)
+    target = target_of(view.shape(source), output)
+    if target is None:
+        return None
+    if node.op_type != "Reshape":
+        if source is first:
+            return None
+        reshape = view.node("Reshape", [source, view.integers(target)])
+        return Rewrite((reshape.outputs[0],), (reshape,))
+    operands = {} if source is first else {0: source}
+    if view.opset < 5 or node.attributes.get_int("allowzero"):
+        return None
+    current = view.array(node.inputs[1])
+    if current is None or (operands and [*map(int, current)] != target):
+        operands[1] = view.integers(target)
+    return Rewrite(operands=operands) if operands else None
+
+
+def _source(value: ir.Value, output: Shape, view: View) -> ir.Value:
+    """Go up a chain of reshapes as far as the target can still be said."""
+    found = value
+    while (node := view.producer(found, *_FAMILY)) is not None:
+        above = node.inputs[0]
+        if above is None or target_of(view.shape(above), output) is None:
+            break
+        found = above
+    return found
+
+
+def target_of(shape: Shape | None, output: Shape) -> list[int] | None:
+    """Return a Reshape target that gives these sizes: numbers, 0 for "as before", one -1.
+
+    A -1 is only used beside sizes that are known and not 0: an empty tensor leaves it open.
+    """
+    found: list[int] = []
+    left: list[int] = []
+    for index, dim in enumerate(output):
+        if isinstance(dim, int):
+            if dim == 0:
+                return None
+            found.append(dim)
+        elif shape is not None and index < len(shape) and shape[index] == dim:
+            found.append(0)
+        else:
+            left.append(index)
+            found.append(-1)
+    if len(left) > 1 or (left and 0 in found):
+        return None
+    return found
+
+
+RULE = Rule(
+    "retarget_reshapes",
+    "exact",
+    "Gives a Reshape a constant target instead of computed sizes, lets it read what stands before "
+    "other reshapes, and makes one of Reshape, Squeeze, Unsqueeze and Flatten in a row.",
+    _FAMILY,
+    propose,
+)

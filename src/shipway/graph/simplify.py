@@ -1,0 +1,182 @@
+"""Simplifies a graph: one forward pass over what is known of every value, repeated until it rests."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import onnx_ir as ir
+
+from shipway.errors import UsageError
+from shipway.graph.applying import GRAPH_ATTRIBUTES, Applier, drop_unread_initializers
+from shipway.graph.facts.fact import Fact
+from shipway.graph.facts.inference import infer
+from shipway.graph.facts.knowledge import Knowledge
+from shipway.graph.folding import Folder
+from shipway.graph.numbering import Numbering
+from shipway.graph.passes.catalogue import PROFILES, rules_of
+from shipway.graph.results import Change, Simplification
+from shipway.graph.view import View
+
+__all__ = ["Change", "Simplification", "SimplifyOptions", "simplify_graph"]
+
+_MOST_ROUNDS = 12
+_NODE_BYTES = 60  # what a removed node gives back at the very least
+_FIRST_IR_WITH_DEFAULTS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class SimplifyOptions:
+    """How to simplify.
+
+    Args:
+        profile: For whom: "portable" keeps the opset and standard operators only.
+        skip: Names of rules not to use.
+        budget_bytes: Bytes by which folded constants may make the file grow. None: not at all.
+        limit: Number of changes to make at most, in the order of `Simplification.changes`.
+    """
+
+    profile: str = "portable"
+    skip: frozenset[str] = frozenset()
+    budget_bytes: int | None = None
+    limit: int | None = None
+
+
+def simplify_graph(model: ir.Model, options: SimplifyOptions = SimplifyOptions()) -> Simplification:
+    """Simplify a model in place.
+
+    Inputs, outputs and their dynamic dimensions stay as they are; so do random operators, custom
+    operators and initializers that a caller can override. Declared shapes of intermediate values
+    and of outputs are not trusted. The number of nodes and the size of the file do not grow.
+
+    Args:
+        model: The model, e.g. from `load_graph`.
+        options: Profile, rules to leave out, limits.
+
+    Returns:
+        Every change, in order, and where the numbers of removed values are to be found.
+
+    Raises:
+        UsageError: There is no such profile.
+
+    Example:
+        >>> import onnx_ir as ir
+        >>> model = ir.from_onnx_text('''
+        ... <ir_version: 10, opset_import: ["": 20]>
+        ... agraph (float[n, 4] x) => (float[n, 4] y) { a = Identity(x)  y = Relu(a) }
+        ... ''')
+        >>> simplify_graph(model).rules
+        {'remove_identities': 1}
+    """
+    if options.profile not in PROFILES:
+        raise UsageError(
+            f"There is no profile '{options.profile}'.", hint=f"Choose of: {', '.join(PROFILES)}."
+        )
+    before = count_nodes(model)
+    run = _Simplifier(model, options)
+    run.run()
+    return Simplification(options.profile, tuple(run.applier.changes), before, count_nodes(model))
+
+
+def count_nodes(model: ir.Model) -> int:
+    """Return the number of nodes, those of sub-graphs and functions too."""
+    functions = sum(len(function) for function in model.functions.values())
+    return sum(len(graph) for graph in model.graphs()) + functions
+
+
+class _Simplifier:
+    def __init__(self, model: ir.Model, options: SimplifyOptions) -> None:
+        self._model = model
+        self._options = options
+        self.knowledge = Knowledge(model)
+        self.view = View(model, self.knowledge)
+        self.applier = Applier(self.view, options.limit)
+        self._rules = rules_of(options.profile, options.skip, self.view.opset)
+        self._folder = Folder(self.view, self.applier)
+        self._numbering = Numbering(self.view)
+        self._before = count_nodes(model)
+
+    def run(self) -> None:
+        graph = self._model.graph
+        for _ in range(_MOST_ROUNDS):
+            changes = len(self.applier.changes)
+            self._numbering = Numbering(self.view)
+            self._visit_graph(graph)
+            self._fold()
+            for one in self._model.graphs():
+                self.applier.remove_unread(one)
+            if len(self.applier.changes) == changes or self.applier.is_done:
+                break
+        for one in self._model.graphs():
+            drop_unread_initializers(one, self.knowledge)
+        self._declare_initializers()
+
+    def _fold(self) -> None:
+        if "fold_constants" in self._options.skip:
+            return
+        budget = self._options.budget_bytes
+        if budget is None:
+            budget = _NODE_BYTES * max(self._before - count_nodes(self._model), 0)
+        self._folder.fold(budget)
+
+    def _declare_initializers(self) -> None:
+        """Before IR version 4 every initializer is an input too."""
+        if self._model.ir_version >= _FIRST_IR_WITH_DEFAULTS:
+            return
+        graph = self._model.graph
+        known = set(graph.inputs)
+        graph.inputs.extend(value for value in graph.initializers.values() if value not in known)
+
+    def _visit_graph(self, graph: ir.Graph) -> None:
+        for node in graph:
+            if self.applier.is_done:
+                return
+            if node.graph is graph:
+                self._visit(node)
+
+    def _visit(self, node: ir.Node) -> None:
+        for inner in _graphs_of(node):
+            with self._numbering.scope():
+                self._visit_graph(inner)
+        facts = self._learn(node)
+        for rule in self._rules.get(node.op_type, ()) if _is_plain(node) else ():
+            before = len(self.applier.changes)
+            rewrite = rule.propose(node, self.view)
+            if rewrite is None or not self.applier.apply(rule, node, rewrite):
+                continue
+            for new in rewrite.nodes:
+                if new.graph is not None:
+                    self._visit(new)
+            if node.graph is None:
+                return
+            if len(self.applier.changes) > before:
+                facts = self._learn(node)
+        if self._folder.note(node, facts):
+            return
+        self._merge(node)
+
+    def _learn(self, node: ir.Node) -> list[Fact]:
+        facts = infer(node, self.knowledge)
+        for value, fact in zip(node.outputs, facts, strict=True):
+            self.knowledge.learn(value, fact)
+        return [self.knowledge.fact(value) for value in node.outputs]
+
+    def _merge(self, node: ir.Node) -> None:
+        found = self._numbering.propose(node)
+        if found is not None and found[0].name not in self._options.skip:
+            self.applier.apply(found[0], node, found[1])
+
+
+def _graphs_of(node: ir.Node) -> Iterator[ir.Graph]:
+    for attribute in node.attributes.values():
+        if attribute.type not in GRAPH_ATTRIBUTES or attribute.is_ref():
+            continue
+        single = attribute.type is ir.AttributeType.GRAPH
+        yield from [attribute.as_graph()] if single else attribute.as_graphs()
+
+
+def _is_plain(node: ir.Node) -> bool:
+    """Whether rules may look at a node: a standard operator whose attributes are all known."""
+    return node.domain in {"", "ai.onnx"} and not any(
+        attribute.is_ref() for attribute in node.attributes.values()
+    )
