@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import onnx_ir as ir
 
@@ -47,6 +47,28 @@ class Applier:
             alias = self._exchange(node, rewrite)
             self._remove(node)
         self._log(rule, label, node.op_type, (*alias, *self._prune(orphans)), alias)
+        return True
+
+    def apply_all(self, rule: Rule, steps: Sequence[tuple[ir.Node, Rewrite]]) -> bool:
+        """Carry out several rewrites as one change, from the last node back to the first.
+
+        An output that gets no value must not be read any more by then.
+        """
+        if self.is_done or not steps:
+            return False
+        alias: dict[str, str] = {}
+        orphans: list[ir.Value | None] = []
+        gone: list[str] = []
+        first = steps[0][0]
+        label, op_type = first.name or "", first.op_type
+        for node, rewrite in reversed(steps):
+            orphans += node.inputs
+            alias |= self._exchange(node, rewrite)
+            unread = zip(node.outputs, rewrite.values, strict=True)
+            gone += [output.name for output, value in unread if value is None and output.name]
+            self._remove(node)
+        gone += self._prune([value for value in orphans if value is not None])
+        self._log(rule, label, op_type, (*alias, *gone), alias)
         return True
 
     def redirect(self, rule: Rule, old: ir.Value, value: ir.Value) -> bool:

@@ -1,7 +1,7 @@
 """Computes constant nodes with numpy: exactly what the operator's definition says, or nothing.
 
-Only operators listed here are folded. Floating-point ones that round (division, square roots, sums)
-may differ from an engine in the last bit; integers wrap around, as engines let them.
+Only operators with an evaluator are folded. These here move numbers, compare them, or compute each
+by itself; those that sum are in `evaluation_sums`. Integers wrap around, as engines let them.
 """
 
 from __future__ import annotations
@@ -14,30 +14,9 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-__all__ = ["EVALUATORS", "ROUNDING", "Constants", "evaluate"]
+__all__ = ["EVALUATORS", "Array", "Constants", "evaluate", "evaluates", "given"]
 
 Array = NDArray[Any]
-ROUNDING = frozenset(
-    [
-        "Div",
-        "Sqrt",
-        "Reciprocal",
-        "Exp",
-        "Log",
-        "Pow",
-        "Erf",
-        "Sigmoid",
-        "Tanh",
-        "Sin",
-        "Cos",
-        "MatMul",
-        "Gemm",
-        "ReduceSum",
-        "ReduceMean",
-        "Softmax",
-    ]
-)
-"""Operators whose result may differ from an engine's by rounding."""
 
 
 class Constants(NamedTuple):
@@ -55,10 +34,10 @@ class Constants(NamedTuple):
 
     def axes(self, index: int) -> tuple[int, ...] | None:
         """Return axes that are an attribute in older opsets and an input in newer ones."""
-        if index < len(self.inputs) and (given := self.inputs[index]) is not None:
-            return tuple(map(int, given.reshape(-1)))
-        found = self.get("axes")
-        return None if found is None else tuple(found)
+        if index < len(self.inputs) and (found := self.inputs[index]) is not None:
+            return tuple(map(int, found.reshape(-1)))
+        named = self.get("axes")
+        return None if named is None else tuple(named)
 
 
 Evaluator = Callable[[Constants], "Sequence[Array] | None"]
@@ -78,7 +57,9 @@ def evaluate(constants: Constants) -> Sequence[Array] | None:
     return None if found is None else [np.asarray(one) for one in found]
 
 
-def _evaluates(*op_types: str) -> Callable[[Evaluator], Evaluator]:
+def evaluates(*op_types: str) -> Callable[[Evaluator], Evaluator]:
+    """Register the decorated function for operators."""
+
     def register(evaluator: Evaluator) -> Evaluator:
         for op_type in op_types:
             EVALUATORS[op_type] = evaluator
@@ -87,7 +68,8 @@ def _evaluates(*op_types: str) -> Callable[[Evaluator], Evaluator]:
     return register
 
 
-def _given(constants: Constants) -> list[Array]:
+def given(constants: Constants) -> list[Array]:
+    """Return the inputs that are there."""
     return [array for array in constants.inputs if array is not None]
 
 
@@ -106,17 +88,17 @@ _BINARY: dict[str, Callable[..., Array]] = {
 }
 
 
-@_evaluates(*_BINARY)
+@evaluates(*_BINARY)
 def _binary(constants: Constants) -> Sequence[Array] | None:
-    first, second = _given(constants)
+    first, second = given(constants)
     if constants.opset < 7 and first.shape != second.shape:
         return None  # broadcasting was an attribute then
     return [_BINARY[constants.op_type](first, second)]
 
 
-@_evaluates("Div")
+@evaluates("Div")
 def _div(constants: Constants) -> Sequence[Array] | None:
-    first, second = _given(constants)
+    first, second = given(constants)
     if constants.opset < 7 and first.shape != second.shape:
         return None
     if first.dtype.kind not in "iu":
@@ -127,19 +109,19 @@ def _div(constants: Constants) -> Sequence[Array] | None:
     return [np.where((first < 0) != (second < 0), -quotient, quotient).astype(first.dtype)]
 
 
-@_evaluates("Pow")
+@evaluates("Pow")
 def _pow(constants: Constants) -> Sequence[Array] | None:
-    first, second = _given(constants)
+    first, second = given(constants)
     if first.dtype.kind != "f" or second.dtype.kind != "f":
         return None
     return [np.power(first, second).astype(first.dtype)]
 
 
-@_evaluates(
+@evaluates(
     "Neg", "Abs", "Sqrt", "Reciprocal", "Exp", "Log", "Sin", "Cos", "Tanh", "Floor", "Ceil", "Not"
 )
 def _unary(constants: Constants) -> Sequence[Array] | None:
-    (array,) = _given(constants)
+    (array,) = given(constants)
     if array.dtype.kind not in "fiub":
         return None
     compute: Any = {
@@ -159,26 +141,26 @@ def _unary(constants: Constants) -> Sequence[Array] | None:
     return [compute(array).astype(array.dtype)]
 
 
-@_evaluates("Relu")
+@evaluates("Relu")
 def _relu(constants: Constants) -> Sequence[Array]:
-    (array,) = _given(constants)
+    (array,) = given(constants)
     return [np.where(array <= 0, np.zeros_like(array), array)]
 
 
-@_evaluates("Where")
+@evaluates("Where")
 def _where(constants: Constants) -> Sequence[Array]:
-    condition, first, second = _given(constants)
+    condition, first, second = given(constants)
     return [np.where(condition, first, second).astype(first.dtype)]
 
 
-@_evaluates("Identity")
+@evaluates("Identity")
 def _identity(constants: Constants) -> Sequence[Array]:
-    return _given(constants)
+    return given(constants)
 
 
-@_evaluates("Cast")
+@evaluates("Cast")
 def _cast(constants: Constants) -> Sequence[Array] | None:
-    (array,) = _given(constants)
+    (array,) = given(constants)
     target = ir.DataType(constants.get("to"))
     if target is ir.DataType.STRING or array.dtype == object:
         return None
@@ -202,24 +184,24 @@ def _float_to_integer(array: Array, dtype: np.dtype[Any]) -> Sequence[Array] | N
     return [cut.astype(dtype)]
 
 
-@_evaluates("Transpose")
+@evaluates("Transpose")
 def _transpose(constants: Constants) -> Sequence[Array]:
-    (array,) = _given(constants)
+    (array,) = given(constants)
     return [array.transpose(constants.get("perm"))]
 
 
-@_evaluates("Reshape")
+@evaluates("Reshape")
 def _reshape(constants: Constants) -> Sequence[Array] | None:
-    array, target = _given(constants)
+    array, target = given(constants)
     sizes = [int(size) for size in target]
     if not constants.get("allowzero", 0):
         sizes = [array.shape[i] if size == 0 else size for i, size in enumerate(sizes)]
     return [array.reshape(sizes)]
 
 
-@_evaluates("Flatten")
+@evaluates("Flatten")
 def _flatten(constants: Constants) -> Sequence[Array]:
-    (array,) = _given(constants)
+    (array,) = given(constants)
     axis = constants.get("axis", 1)
     axis += array.ndim if axis < 0 else 0
     return [
@@ -229,27 +211,27 @@ def _flatten(constants: Constants) -> Sequence[Array]:
     ]
 
 
-@_evaluates("Squeeze")
+@evaluates("Squeeze")
 def _squeeze(constants: Constants) -> Sequence[Array]:
     array = constants.inputs[0]
     assert array is not None  # noqa: S101 -- the input is not optional
     return [np.squeeze(array, constants.axes(1))]
 
 
-@_evaluates("Unsqueeze")
+@evaluates("Unsqueeze")
 def _unsqueeze(constants: Constants) -> Sequence[Array] | None:
     array, axes = constants.inputs[0], constants.axes(1)
     return None if array is None or axes is None else [np.expand_dims(array, axes)]
 
 
-@_evaluates("Concat")
+@evaluates("Concat")
 def _concat(constants: Constants) -> Sequence[Array]:
-    return [np.concatenate(_given(constants), constants.get("axis", 1))]
+    return [np.concatenate(given(constants), constants.get("axis", 1))]
 
 
-@_evaluates("Gather")
+@evaluates("Gather")
 def _gather(constants: Constants) -> Sequence[Array] | None:
-    array, indices = _given(constants)
+    array, indices = given(constants)
     axis = constants.get("axis", 0)
     size = array.shape[axis]
     if indices.size and not -size <= indices.min() <= indices.max() < size:
@@ -257,7 +239,7 @@ def _gather(constants: Constants) -> Sequence[Array] | None:
     return [np.take(array, indices, axis)]
 
 
-@_evaluates("Slice")
+@evaluates("Slice")
 def _slice(constants: Constants) -> Sequence[Array] | None:
     array = constants.inputs[0]
     assert array is not None  # noqa: S101 -- the input is not optional
@@ -281,12 +263,12 @@ def _slice(constants: Constants) -> Sequence[Array] | None:
 
 
 def _numbers(constants: Constants, index: int) -> list[int] | None:
-    if index >= len(constants.inputs) or (given := constants.inputs[index]) is None:
+    if index >= len(constants.inputs) or (found := constants.inputs[index]) is None:
         return None
-    return [int(number) for number in given]
+    return [int(number) for number in found]
 
 
-@_evaluates("Split")
+@evaluates("Split")
 def _split(constants: Constants) -> Sequence[Array] | None:
     array = constants.inputs[0]
     assert array is not None  # noqa: S101 -- the input is not optional
@@ -299,30 +281,30 @@ def _split(constants: Constants) -> Sequence[Array] | None:
     return np.split(array, np.cumsum(parts), axis)
 
 
-@_evaluates("Expand")
+@evaluates("Expand")
 def _expand(constants: Constants) -> Sequence[Array]:
-    array, shape = _given(constants)
+    array, shape = given(constants)
     sizes = np.broadcast_shapes(array.shape, tuple(int(size) for size in shape))
     return [np.broadcast_to(array, sizes)]
 
 
-@_evaluates("Tile")
+@evaluates("Tile")
 def _tile(constants: Constants) -> Sequence[Array]:
-    array, repeats = _given(constants)
+    array, repeats = given(constants)
     return [np.tile(array, repeats)]
 
 
-@_evaluates("ConstantOfShape")
+@evaluates("ConstantOfShape")
 def _constant_of_shape(constants: Constants) -> Sequence[Array]:
-    (shape,) = _given(constants)
+    (shape,) = given(constants)
     value = constants.get("value")
     filling = np.zeros(1, np.float32) if value is None else value.numpy()
     return [np.full(tuple(int(size) for size in shape), filling.reshape(()))]
 
 
-@_evaluates("Range")
+@evaluates("Range")
 def _range(constants: Constants) -> Sequence[Array] | None:
-    numbers: list[Any] = [array.reshape(()) for array in _given(constants)]
+    numbers: list[Any] = [array.reshape(()) for array in given(constants)]
     start, limit, step = numbers
     if start.dtype.kind not in "iu":
         count = max(math.ceil((limit - start) / step), 0)
@@ -330,13 +312,13 @@ def _range(constants: Constants) -> Sequence[Array] | None:
     return [np.arange(start, limit, step, dtype=start.dtype)]
 
 
-@_evaluates("Shape")
+@evaluates("Shape")
 def _shape(constants: Constants) -> Sequence[Array]:
-    (array,) = _given(constants)
+    (array,) = given(constants)
     return [np.array(array.shape[constants.get("start", 0) : constants.get("end")], np.int64)]
 
 
-@_evaluates("Trilu")
+@evaluates("Trilu")
 def _trilu(constants: Constants) -> Sequence[Array]:
     array = constants.inputs[0]
     assert array is not None  # noqa: S101 -- the input is not optional
@@ -347,7 +329,7 @@ def _trilu(constants: Constants) -> Sequence[Array]:
     return [np.triu(array, offset) if constants.get("upper", 1) else np.tril(array, offset)]
 
 
-@_evaluates("ReduceProd", "ReduceMax", "ReduceMin")
+@evaluates("ReduceProd", "ReduceMax", "ReduceMin")
 def _reduce(constants: Constants) -> Sequence[Array] | None:
     array, axes = constants.inputs[0], constants.axes(1)
     if array is None or not array.size or (not axes and constants.get("noop_with_empty_axes", 0)):

@@ -16,7 +16,8 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from shipway.graph.applying import Applier
-from shipway.graph.evaluation import EVALUATORS, ROUNDING, Constants, evaluate
+from shipway.graph.evaluation import EVALUATORS, Constants, evaluate
+from shipway.graph.evaluation_sums import ROUNDING
 from shipway.graph.facts.fact import Fact
 from shipway.graph.rules import Rewrite, Rule
 from shipway.graph.view import View

@@ -12,6 +12,7 @@ from shipway.graph.applying import GRAPH_ATTRIBUTES, Applier, drop_unread_initia
 from shipway.graph.facts.fact import Fact
 from shipway.graph.facts.inference import infer
 from shipway.graph.facts.knowledge import Knowledge
+from shipway.graph.flattening import FLATTEN_ROWS, flatten_rows
 from shipway.graph.folding import Folder
 from shipway.graph.numbering import Numbering
 from shipway.graph.passes.catalogue import PROFILES, rules_of
@@ -105,7 +106,9 @@ class _Simplifier:
             self._fold()
             for one in self._model.graphs():
                 self.applier.remove_unread(one)
-            if len(self.applier.changes) == changes or self.applier.is_done:
+            if self.applier.is_done:
+                break
+            if len(self.applier.changes) == changes and not self._flatten():
                 break
         for one in self._model.graphs():
             drop_unread_initializers(one, self.knowledge)
@@ -118,6 +121,11 @@ class _Simplifier:
         if budget is None:
             budget = _NODE_BYTES * max(self._before - count_nodes(self._model), 0)
         self._folder.fold(budget)
+
+    def _flatten(self) -> bool:
+        if FLATTEN_ROWS.name in self._options.skip:
+            return False
+        return flatten_rows(self._model.graph, self.view, self.applier)
 
     def _declare_initializers(self) -> None:
         """Before IR version 4 every initializer is an input too."""

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from shipway.graph.flattening import FLATTEN_ROWS
 from shipway.graph.folding import FOLD_EXACT, FOLD_ROUNDED
 from shipway.graph.numbering import SAME_NODE, SAME_NUMBERS
 from shipway.graph.passes import (
     drop_expands,
+    drop_zero_states,
     fold_shapes,
     fuse_conv_batchnorms,
     fuse_matmul_adds,
@@ -15,8 +17,10 @@ from shipway.graph.passes import (
     merge_transposes,
     remove_identities,
     remove_neutral_arithmetic,
+    resolve_cast_likes,
     retarget_reshapes,
     retarget_slices,
+    unpack_sequences,
 )
 from shipway.graph.rules import Rule
 
@@ -24,6 +28,8 @@ __all__ = ["ALL_RULES", "PROFILES", "rules_of"]
 
 _PORTABLE = (
     lift_constants.RULE,
+    resolve_cast_likes.RULE,
+    unpack_sequences.RULE,
     fold_shapes.RULE,
     remove_identities.RULE,
     remove_neutral_arithmetic.RULE,
@@ -31,10 +37,11 @@ _PORTABLE = (
     merge_transposes.RULE,
     retarget_slices.RULE,
     drop_expands.RULE,
+    drop_zero_states.RULE,
     fuse_conv_batchnorms.RULE,
     fuse_matmul_adds.RULE,
 )
-_BUILT_IN = (FOLD_EXACT, FOLD_ROUNDED, SAME_NODE, SAME_NUMBERS)
+_BUILT_IN = (FOLD_EXACT, FOLD_ROUNDED, SAME_NODE, SAME_NUMBERS, FLATTEN_ROWS)
 
 ALL_RULES: tuple[Rule, ...] = (*_PORTABLE, *_BUILT_IN)
 
