@@ -13,13 +13,17 @@ from shipway.graph.passes import (
     fold_shapes,
     fuse_conv_batchnorms,
     fuse_matmul_adds,
+    fuse_reciprocals,
     lift_constants,
+    merge_reshaped_transposes,
+    merge_scales,
     merge_transposes,
     remove_identities,
     remove_neutral_arithmetic,
     resolve_cast_likes,
     retarget_reshapes,
     retarget_slices,
+    split_slices,
     unpack_sequences,
 )
 from shipway.graph.rules import Rule
@@ -34,12 +38,16 @@ _PORTABLE = (
     remove_identities.RULE,
     remove_neutral_arithmetic.RULE,
     retarget_reshapes.RULE,
+    merge_reshaped_transposes.RULE,
     merge_transposes.RULE,
     retarget_slices.RULE,
+    split_slices.RULE,
     drop_expands.RULE,
     drop_zero_states.RULE,
     fuse_conv_batchnorms.RULE,
     fuse_matmul_adds.RULE,
+    fuse_reciprocals.RULE,
+    merge_scales.RULE,
 )
 _BUILT_IN = (FOLD_EXACT, FOLD_ROUNDED, SAME_NODE, SAME_NUMBERS, FLATTEN_ROWS)
 

@@ -6,6 +6,7 @@ import numpy as np
 import onnx_ir as ir
 
 from shipway.graph.rules import Rewrite, Rule
+from shipway.graph.uniform import filling_of
 from shipway.graph.view import View
 
 __all__ = ["RULE"]
@@ -32,16 +33,8 @@ def propose(node: ir.Node, view: View) -> Rewrite | None:
 
 
 def _is_zero(value: ir.Value | None, view: View) -> bool:
-    array = view.array(value)
-    if array is not None:
-        return not np.any(array) and not np.signbit(array).any()
-    filled = view.producer(value, "ConstantOfShape", "Expand")
-    if filled is None:
-        return False
-    if filled.op_type == "Expand":
-        return _is_zero(filled.inputs[0], view)
-    filling = filled.attributes.get("value")
-    return filling is None or not np.any(filling.as_tensor().numpy())
+    number = filling_of(value, view)
+    return number is not None and number == 0 and not np.signbit(number)
 
 
 RULE = Rule(

@@ -6,12 +6,12 @@ import numpy as np
 import onnx_ir as ir
 
 from shipway.graph.rules import Rewrite, Rule
+from shipway.graph.uniform import filling_of
 from shipway.graph.view import View
 
 __all__ = ["RULE"]
 
 _NEUTRAL = {"Add": 0, "Sub": 0, "Mul": 1, "Div": 1, "Pow": 1}
-_MOST_ELEMENTS = 65536
 
 
 def propose(node: ir.Node, view: View) -> Rewrite | None:
@@ -29,17 +29,12 @@ def propose(node: ir.Node, view: View) -> Rewrite | None:
 
 
 def _is_neutral(node: ir.Node, index: int, view: View) -> bool:
-    value = node.inputs[index]
-    if not view.is_constant(value) or value is None or value.const_value is None:
-        return False
-    if value.const_value.size > _MOST_ELEMENTS:
-        return False
-    array = view.array(value)
-    if array is None or not np.all(array == _NEUTRAL[node.op_type]):
+    number = filling_of(node.inputs[index], view)
+    if number is None or number != _NEUTRAL[node.op_type]:
         return False
     # x + 0.0 turns -0.0 into 0.0; x + -0.0 and x - 0.0 leave it.
-    if node.op_type in {"Add", "Sub"} and array.dtype.kind == "f":
-        return bool(np.all(np.signbit(array) == (node.op_type == "Add")))
+    if node.op_type in {"Add", "Sub"} and number.dtype.kind == "f":
+        return bool(np.signbit(number)) == (node.op_type == "Add")
     return True
 
 
