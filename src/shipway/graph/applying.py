@@ -117,6 +117,7 @@ class Applier:
 
     def _adopt(self, node: ir.Node, new: ir.Node, position: int, count: int) -> None:
         """Give a new node the name and metadata of the one it replaces."""
+        self.view.spare_bytes -= _size_bytes(node)
         if new.name is None and node.name:
             new.name = node.name if position == count - 1 else f"{node.name}_{position}"
         new.metadata_props.update({**node.metadata_props, **new.metadata_props})
@@ -170,6 +171,7 @@ class Applier:
     def _remove(self, node: ir.Node) -> None:
         for output in node.outputs:
             self.view.knowledge.forget(output)
+        self.view.spare_bytes += _size_bytes(node)
         _release(node)
         assert node.graph is not None  # noqa: S101 -- rules only see nodes that are in a graph
         node.graph.remove(node, safe=True)
@@ -192,6 +194,14 @@ class Applier:
         for node in reversed(list(graph)):
             if not is_read(node):
                 self._remove(node)
+
+
+def _size_bytes(node: ir.Node) -> int:
+    """Return about what a node takes in a file, rather too little than too much."""
+    names = (*node.outputs, *node.inputs)
+    lengths = sum(len(value.name) + 2 for value in names if value is not None and value.name)
+    texts = sum(len(key) + len(text) for key, text in node.metadata_props.items())
+    return lengths + texts + len(node.op_type)
 
 
 def _release(node: ir.Node) -> None:

@@ -340,3 +340,25 @@ def _reduce(constants: Constants) -> Sequence[Array] | None:
     keep = bool(constants.get("keepdims", 1))
     found = compute(array, axis=axes or None, keepdims=keep)
     return [np.asarray(found).astype(array.dtype)]
+
+
+@evaluates("GatherND")
+def _gather_nd(constants: Constants) -> Sequence[Array] | None:
+    array, indices = given(constants)
+    if constants.get("batch_dims", 0):
+        return None
+    return [array[tuple(np.moveaxis(indices, -1, 0))]]
+
+
+@evaluates("GatherElements")
+def _gather_elements(constants: Constants) -> Sequence[Array]:
+    array, indices = given(constants)
+    return [np.take_along_axis(array, indices, constants.get("axis", 0))]
+
+
+@evaluates("Mod")
+def _mod(constants: Constants) -> Sequence[Array] | None:
+    first, second = given(constants)
+    if first.dtype.kind not in "iu" or constants.get("fmod", 0) or not np.all(second):
+        return None
+    return [np.mod(first, second)]

@@ -22,7 +22,6 @@ from shipway.graph.view import View
 __all__ = ["Change", "Simplification", "SimplifyOptions", "simplify_graph"]
 
 _MOST_ROUNDS = 12
-_NODE_BYTES = 60  # what a removed node gives back at the very least
 _FIRST_IR_WITH_DEFAULTS = 4
 
 
@@ -95,7 +94,6 @@ class _Simplifier:
         self._rules = rules_of(options.profile, options.skip, self.view.opset)
         self._folder = Folder(self.view, self.applier)
         self._numbering = Numbering(self.view)
-        self._before = count_nodes(model)
 
     def run(self) -> None:
         graph = self._model.graph
@@ -118,9 +116,7 @@ class _Simplifier:
         if "fold_constants" in self._options.skip:
             return
         budget = self._options.budget_bytes
-        if budget is None:
-            budget = _NODE_BYTES * max(self._before - count_nodes(self._model), 0)
-        self._folder.fold(budget)
+        self._folder.fold(max(self.view.spare_bytes, 0) if budget is None else budget)
 
     def _flatten(self) -> bool:
         if FLATTEN_ROWS.name in self._options.skip:

@@ -17,6 +17,7 @@ from shipway.graph.weights import LazyTensor
 __all__ = ["View"]
 
 _SHARED_BYTES = 4096
+_VALUE_BYTES = 24  # what an initializer takes beside its data
 
 
 class View:
@@ -34,6 +35,7 @@ class View:
         self._names = _names_of(model)
         self._shared: dict[tuple[int, tuple[int, ...], bytes], ir.Value] = {}
         self._count = 0
+        self.spare_bytes = 0
 
     @property
     def opset(self) -> int:
@@ -119,6 +121,8 @@ class View:
 
     def _register(self, value: ir.Value) -> ir.Value:
         """Make a value an initializer of the main graph, also one that was dropped before."""
+        if value.const_value is not None and value.const_value.nbytes <= _SHARED_BYTES:
+            self.spare_bytes -= value.const_value.nbytes + _VALUE_BYTES
         if value.name not in self.model.graph.initializers:
             self.model.graph.register_initializer(value)
         return value

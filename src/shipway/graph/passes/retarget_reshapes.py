@@ -22,18 +22,22 @@ def propose(node: ir.Node, view: View) -> Rewrite | None:
     target = target_of(view.shape(source), output)
     if target is None:
         return None
-    if node.op_type != "Reshape":
-        if source is first:
+    if node.op_type != "Reshape" or node.attributes.get_int("allowzero"):
+        if view.opset < 5 or (source is first and _is_settled(node, view)):
             return None
         reshape = view.node("Reshape", [source, view.integers(target)])
         return Rewrite((reshape.outputs[0],), (reshape,))
     operands = {} if source is first else {0: source}
-    if view.opset < 5 or node.attributes.get_int("allowzero"):
+    if view.opset < 5:
         return None
     current = view.array(node.inputs[1])
     if current is None or (operands and [*map(int, current)] != target):
         operands[1] = view.integers(target)
     return Rewrite(operands=operands) if operands else None
+
+
+def _is_settled(node: ir.Node, view: View) -> bool:
+    return node.op_type != "Reshape" or view.is_constant(node.inputs[1])
 
 
 def _source(value: ir.Value, output: Shape, view: View) -> ir.Value:

@@ -28,11 +28,11 @@ def propose(node: ir.Node, view: View) -> Rewrite | None:
     """
     source = node.inputs[0]
     cut = _cut(node, view)
-    if source is None or cut is None:
-        return None
-    found = _existing(source, cut, view)
-    if found is not None:
-        return Rewrite((found,))
+    if source is None or cut is None or view.content(source) is not None:
+        return None  # numbers are followed by themselves
+    known = _known_split(source, cut, view)
+    if known is not None:
+        return known
     cuts = _cuts_like(source, cut, view)
     size = (view.shape(source) or ())[cut.axis]
     if len(cuts) < 2 or not isinstance(size, int):
@@ -99,33 +99,42 @@ def _split(source: ir.Value, axis: int, sizes: list[int], view: View) -> ir.Node
     return view.node("Split", inputs, {"axis": axis}, outputs=len(sizes))
 
 
-def _existing(source: ir.Value, cut: _Cut, view: View) -> ir.Value | None:
-    """Return the output of a Split before the node that is this piece."""
+def _known_split(source: ir.Value, cut: _Cut, view: View) -> Rewrite | None:
+    """Propose to read a Split that has this piece; where it stands later, an equal one here.
+
+    The later one then is merged into it.
+    """
+    rank = len(view.shape(source) or ())
     for use in source.uses():
         node = use.node
         if node.op_type != "Split" or node.graph is not cut.node.graph or use.idx != 0:
             continue
-        rank = len(view.shape(source) or ())
         if (
             node.domain not in {"", "ai.onnx"}
             or node.attributes.get_int("axis", 0) % rank != cut.axis
         ):
             continue
-        piece = _piece(node, cut, view)
-        if piece is not None and _comes_before(node, cut.node):
-            return piece
+        index = _piece(node, cut, view)
+        if index is None:
+            continue
+        if _comes_before(node, cut.node):
+            return Rewrite((node.outputs[index],))
+        attributes = {name: one.value for name, one in node.attributes.items()}
+        split = view.node("Split", node.inputs, attributes, outputs=len(node.outputs))
+        return Rewrite((split.outputs[index],), (split,))
     return None
 
 
-def _piece(split: ir.Node, cut: _Cut, view: View) -> ir.Value | None:
+def _piece(split: ir.Node, cut: _Cut, view: View) -> int | None:
+    """Return which output of a Split is a piece."""
     start = 0
-    for output in split.outputs:
+    for index, output in enumerate(split.outputs):
         shape = view.shape(output)
         size = None if shape is None else shape[cut.axis]
         if not isinstance(size, int):
             return None
         if (start, start + size) == (cut.start, cut.end) and output.name:
-            return output
+            return index
         start += size
     return None
 
