@@ -109,8 +109,8 @@ def _frozen(node: ir.Node) -> Hashable | None:
 def _frozen_value(attribute: ir.Attr) -> Hashable:
     if attribute.is_ref():
         return ("reference", attribute.ref_attr_name)
-    value = attribute.value
-    if isinstance(value, ir.TensorProtocol):
+    value: Any = attribute.value
+    if attribute.type is ir.AttributeType.TENSOR:
         return (int(value.dtype), tuple(value.shape.numpy()), value.tobytes())
     if isinstance(value, float):
         return value.hex()  # 0.0 and -0.0 are different

@@ -139,7 +139,10 @@ class _Simplifier:
                 self._visit(node)
 
     def _visit(self, node: ir.Node) -> None:
-        for inner in _graphs_of(node):
+        inside = list(_graphs_of(node))
+        if inside:
+            self._learn(node)  # what the inputs of a loop's body are
+        for inner in inside:
             with self._numbering.scope():
                 self._visit_graph(inner)
         facts = self._learn(node)

@@ -9,12 +9,13 @@ from typing import Any
 import onnx_ir as ir
 
 from shipway.graph.facts import contraction, elementwise, movement
+from shipway.graph.facts.control_flow import CONTROL_FLOW, infer_control_flow
 from shipway.graph.facts.dims import Dim, Poly
 from shipway.graph.facts.fact import UNKNOWN, Fact
 from shipway.graph.facts.knowledge import Knowledge
 from shipway.graph.facts.registry import RULES, Call
 
-__all__ = ["infer"]
+__all__ = ["infer", "infer_graph"]
 
 _MODULES = (contraction, elementwise, movement)  # imported for the rules they register
 _STANDARD = frozenset({"", "ai.onnx"})
@@ -25,17 +26,28 @@ def infer(node: ir.Node, knowledge: Knowledge) -> list[Fact]:
     count = len(node.outputs)
     if node.domain not in _STANDARD:
         return [UNKNOWN] * count
+    if node.op_type == "Constant":
+        return [UNKNOWN]  # it becomes an initializer, or holds no tensor
+    if node.op_type in CONTROL_FLOW:
+        found = infer_control_flow(node, knowledge, lambda graph: infer_graph(graph, knowledge))
+        return [*found, *[UNKNOWN] * (count - len(found))][:count]
     facts = [knowledge.fact(value) for value in node.inputs]
     rule = RULES.get(node.op_type)
     call = Call(node, node.inputs, facts, knowledge)
-    found: Sequence[Fact] | None = None
+    own: Sequence[Fact] | None = None
     if rule is not None and facts:
         # A model that breaks an operator's rules is the engine's to refuse: here it is unknown.
         with contextlib.suppress(IndexError, ZeroDivisionError, TypeError, ValueError):
-            found = rule(call)
-    if found is None:
-        found = _by_schema(call)
+            own = rule(call)
+    found = _by_schema(call) if own is None else own
     return [*found, *[UNKNOWN] * (count - len(found))][:count]
+
+
+def infer_graph(graph: ir.Graph, knowledge: Knowledge) -> None:
+    """Note the facts of every node of a graph."""
+    for node in graph:
+        for value, fact in zip(node.outputs, infer(node, knowledge), strict=True):
+            knowledge.learn(value, fact)
 
 
 def _by_schema(call: Call) -> list[Fact]:
@@ -43,8 +55,6 @@ def _by_schema(call: Call) -> list[Fact]:
     import onnx
 
     node, knowledge = call.node, call.knowledge
-    if any(attribute.type in _GRAPHS for attribute in node.attributes.values()):
-        return []
     try:
         schema = onnx.defs.get_schema(node.op_type, knowledge.opset, "")
         types = _input_types(call)
@@ -55,9 +65,6 @@ def _by_schema(call: Call) -> list[Fact]:
     except Exception:  # noqa: BLE001 -- onnx raises errors of its own; a node it refuses is the engine's to judge
         return []
     return [_fact(result.get(value.name), knowledge) for value in node.outputs]
-
-
-_GRAPHS = frozenset({ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS})
 
 
 def _input_types(call: Call) -> dict[str, Any] | None:

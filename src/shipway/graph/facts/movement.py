@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import onnx_ir as ir
 
@@ -337,7 +338,7 @@ def _constant_of_shape(call: Call) -> Sequence[Fact]:
     attribute = call.node.attributes.get("value")
     dtype, filling = ir.DataType.FLOAT, None
     if attribute is not None:
-        tensor = attribute.as_tensor()
+        tensor: Any = attribute.value
         dtype = tensor.dtype
         filling = content_of(tensor.numpy()) if dtype in CONTENT_DTYPES else None
     target = call.facts[0].content

@@ -27,7 +27,7 @@ def propose(node: ir.Node, view: View) -> Rewrite | None:
         return Rewrite((view.constant(np.array(attribute.value, _NUMBERS[name])),))
     if name != "value":
         return None
-    tensor: Any = attribute.as_tensor()
+    tensor: Any = attribute.value
     if tensor.dtype is ir.DataType.STRING:
         return None
     return Rewrite((view.constant_of(tensor),))
