@@ -44,6 +44,7 @@ shipway export --help
 COMMANDS = (
     "deploy",
     "export",
+    "simplify",
     "compile",
     "run",
     "compare",

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -154,6 +154,22 @@ class NameMap:
         """Return the kept tensors by ONNX value."""
         return {entry.onnx: entry for entry in self.tensors if entry.onnx is not None}
 
+    def after(
+        self, model: str, aliases: Mapping[str, str], fates: Mapping[str, tuple[str, ...]]
+    ) -> NameMap:
+        """Return the map of a model made from this one by an edit of its graph.
+
+        Args:
+            model: Name of the new .onnx file.
+            aliases: For each ONNX value that is no more and whose numbers survive: where they are.
+            fates: For each other value that is no more: the values it has become part of.
+        """
+        tensors = tuple(_after(entry, aliases, fates) for entry in self.tensors)
+        values = tuple(
+            entry for entry in self.values if entry.onnx not in aliases and entry.onnx not in fates
+        )
+        return replace(self, model=model, tensors=tensors, values=values)
+
     def to_json(self) -> dict[str, Any]:
         """Return plain data."""
         return {
@@ -166,6 +182,25 @@ class NameMap:
             "tensors": [entry.to_json() for entry in self.tensors],
             "values": [entry.to_json() for entry in self.values],
         }
+
+
+def _after(
+    entry: TensorEntry, aliases: Mapping[str, str], fates: Mapping[str, tuple[str, ...]]
+) -> TensorEntry:
+    name = entry.onnx or ""
+    if name in aliases:
+        return replace(entry, status="eliminated", onnx=None, alias=aliases[name])
+    if name in fates:
+        return replace(entry, status="fused", onnx=None, into=fates[name])
+    inside = [new for old in entry.into for new in fates.get(old, (aliases.get(old, old),))]
+    alias = entry.alias
+    if alias is not None and alias in fates:
+        return replace(entry, status="fused", alias=None, into=fates[alias])
+    return replace(
+        entry,
+        alias=None if alias is None else aliases.get(alias, alias),
+        into=tuple(dict.fromkeys(inside)),
+    )
 
 
 def write_name_map(name_map: NameMap, path: Path) -> None:

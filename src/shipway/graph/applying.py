@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 import onnx_ir as ir
 
@@ -41,12 +42,14 @@ class Applier:
             return False
         orphans = [value for value in node.inputs if value is not None]
         label, alias = node.name or "", {}
+        into = _names(node)
         for index, value in rewrite.operands.items():
             node.replace_input_with(index, value)
         if rewrite.values:
             alias = self._exchange(node, rewrite)
             self._remove(node)
-        self._log(rule, label, node.op_type, (*alias, *self._prune(orphans)), alias)
+        gone = (*alias, *self._prune(orphans))
+        self._log(Change(rule.name, rule.kind, label, node.op_type, gone, alias, into))
         return True
 
     def apply_all(self, rule: Rule, steps: Sequence[tuple[ir.Node, Rewrite]]) -> bool:
@@ -61,6 +64,12 @@ class Applier:
         gone: list[str] = []
         first = steps[0][0]
         label, op_type = first.name or "", first.op_type
+        into = tuple(
+            name
+            for node, rewrite in steps
+            for name, value in zip(_names(node), rewrite.values, strict=False)
+            if value is not None
+        )
         for node, rewrite in reversed(steps):
             orphans += node.inputs
             alias |= self._exchange(node, rewrite)
@@ -68,7 +77,7 @@ class Applier:
             gone += [output.name for output, value in unread if value is None and output.name]
             self._remove(node)
         gone += self._prune([value for value in orphans if value is not None])
-        self._log(rule, label, op_type, (*alias, *gone), alias)
+        self._log(Change(rule.name, rule.kind, label, op_type, (*alias, *gone), alias, into))
         return True
 
     def redirect(self, rule: Rule, old: ir.Value, value: ir.Value) -> bool:
@@ -76,11 +85,12 @@ class Applier:
         node = old.producer()
         if self.is_done or node is None:
             return False
-        label, orphans = node.name or "", list(node.inputs)
+        label, orphans, into = node.name or "", list(node.inputs), _names(node)
         alias = self._redirect(node, old, value)
         removed = [] if is_read(node) else self._prune([old])
         removed += self._prune([one for one in orphans if one is not None])
-        self._log(rule, label, node.op_type, (*alias, *removed), alias)
+        gone = (*alias, *removed)
+        self._log(Change(rule.name, rule.kind, label, node.op_type, gone, alias, into))
         return True
 
     def _is_worthwhile(self, node: ir.Node, rewrite: Rewrite) -> bool:
@@ -92,11 +102,9 @@ class Applier:
             value is not None and self._can_be_output(value, node.graph)
         )
 
-    def _log(
-        self, rule: Rule, label: str, op_type: str, removed: Iterable[str], alias: dict[str, str]
-    ) -> None:
-        names = tuple(dict.fromkeys(name for name in removed if name))
-        self.changes.append(Change(rule.name, rule.kind, label, op_type, names, alias))
+    def _log(self, change: Change) -> None:
+        gone = tuple(dict.fromkeys(name for name in change.removed if name))
+        self.changes.append(replace(change, removed=gone))
 
     def _exchange(self, node: ir.Node, rewrite: Rewrite) -> dict[str, str]:
         graph = node.graph
@@ -194,6 +202,10 @@ class Applier:
         for node in reversed(list(graph)):
             if not is_read(node):
                 self._remove(node)
+
+
+def _names(node: ir.Node) -> tuple[str, ...]:
+    return tuple(value.name for value in node.outputs if value.name)
 
 
 def _size_bytes(node: ir.Node) -> int:

@@ -23,6 +23,7 @@ class Change:
         op: Its operator.
         removed: Names of values that are no more.
         alias: For each name that is no more and whose numbers survive: the name that has them.
+        into: Values the node computed: what else is no more has become part of them.
     """
 
     rule: str
@@ -31,6 +32,7 @@ class Change:
     op: str
     removed: tuple[str, ...]
     alias: Mapping[str, str]
+    into: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return plain data."""
@@ -41,6 +43,7 @@ class Change:
             "op": self.op,
             "removed": list(self.removed),
             "alias": dict(self.alias),
+            "into": list(self.into),
         }
 
 
@@ -73,6 +76,20 @@ class Simplification:
             for old, new in change.alias.items():
                 final[old] = final.get(new, new)
         return final
+
+    @property
+    def fates(self) -> dict[str, tuple[str, ...]]:
+        """For each name that is no more and whose numbers are gone: surviving names they are in."""
+        alias = self.aliases
+        found: dict[str, tuple[str, ...]] = {}
+        for change in reversed(self.changes):
+            inside: list[str] = []
+            for name in change.into:
+                inside += found.get(name, (alias.get(name, name),))
+            for name in change.removed:
+                if name not in alias:
+                    found[name] = tuple(dict.fromkeys(inside))
+        return found
 
     def to_json(self) -> dict[str, Any]:
         """Return plain data."""
