@@ -29,6 +29,7 @@ class Applier:
         """Begin an empty journal."""
         self.view = view
         self.changes: list[Change] = []
+        self.touched: set[ir.Node] = set()
         self._limit = limit
 
     @property
@@ -50,6 +51,7 @@ class Applier:
             self._remove(node)
         gone = (*alias, *self._prune(orphans))
         self._log(Change(rule.name, rule.kind, label, node.op_type, gone, alias, into))
+        self._touch((*orphans, *rewrite.values, *rewrite.operands.values(), *node.outputs))
         return True
 
     def apply_all(self, rule: Rule, steps: Sequence[tuple[ir.Node, Rewrite]]) -> bool:
@@ -78,6 +80,9 @@ class Applier:
             self._remove(node)
         gone += self._prune([value for value in orphans if value is not None])
         self._log(Change(rule.name, rule.kind, label, op_type, (*alias, *gone), alias, into))
+        for _, rewrite in steps:
+            self._touch((*rewrite.values, *(one for node in rewrite.nodes for one in node.outputs)))
+        self._touch(orphans)
         return True
 
     def redirect(self, rule: Rule, old: ir.Value, value: ir.Value) -> bool:
@@ -91,6 +96,7 @@ class Applier:
         removed += self._prune([one for one in orphans if one is not None])
         gone = (*alias, *removed)
         self._log(Change(rule.name, rule.kind, label, node.op_type, gone, alias, into))
+        self._touch((*orphans, value))
         return True
 
     def _is_worthwhile(self, node: ir.Node, rewrite: Rewrite) -> bool:
@@ -101,6 +107,19 @@ class Applier:
         return not output.is_graph_output() or (
             value is not None and self._can_be_output(value, node.graph)
         )
+
+    def _touch(self, values: Iterable[ir.Value | None]) -> None:
+        """Remember who stands next to a change: there other rules may fit now."""
+        for value in values:
+            if value is None:
+                continue
+            self.touched.update(use.node for use in value.uses())
+            producer = value.producer()
+            if producer is not None:
+                self.touched.add(producer)
+                self.touched.update(
+                    above for one in producer.inputs if one and (above := one.producer())
+                )
 
     def _log(self, change: Change) -> None:
         gone = tuple(dict.fromkeys(name for name in change.removed if name))

@@ -11,6 +11,7 @@ from typing import Any
 import onnx_ir as ir
 
 from shipway.errors import ModelError
+from shipway.graph.collector import collector_paused
 from shipway.graph.leftovers import keep_leftovers, stand_in_for_sparse
 from shipway.graph.weights import StoredTensor, WeightFile
 from shipway.graph.wire import LENGTH_DELIMITED, Buffer, Field, encode_length_delimited
@@ -52,6 +53,11 @@ def load_graph(path: Path) -> ir.Model:
         shipway.errors.ModelError: No such file: absent.onnx.
     """
     path = find_model_file(path)
+    with collector_paused():
+        return _load(path)
+
+
+def _load(path: Path) -> ir.Model:
     file = WeightFile(path)
     with _naming(path):
         proto = _parse(_skeleton(path, file))

@@ -12,6 +12,7 @@ import onnx_ir as ir
 
 from shipway.errors import ModelError
 from shipway.files import atomic_path
+from shipway.graph.collector import collector_paused
 from shipway.graph.leftovers import return_leftovers
 from shipway.graph.loading import SMALL_BYTES
 from shipway.graph.sink import Sink
@@ -80,7 +81,7 @@ def _outline(model: ir.Model, large: Mapping[str, ir.TensorProtocol]) -> tuple[A
     """Return the model's protobuf without initializers, and those, the large ones without data."""
     import onnx
 
-    with _without_data(model, large):
+    with collector_paused(), _without_data(model, large):
         proto = ir.serde.serialize_model(model)
     return_leftovers(model, proto)
     tensors = [onnx.TensorProto() for _ in proto.graph.initializer]

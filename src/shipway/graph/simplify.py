@@ -9,7 +9,7 @@ import onnx_ir as ir
 
 from shipway.errors import UsageError
 from shipway.graph.applying import GRAPH_ATTRIBUTES, Applier, drop_unread_initializers
-from shipway.graph.facts.fact import Fact
+from shipway.graph.collector import collector_paused
 from shipway.graph.facts.inference import infer
 from shipway.graph.facts.knowledge import Knowledge
 from shipway.graph.flattening import FLATTEN_ROWS, flatten_rows
@@ -73,8 +73,9 @@ def simplify_graph(model: ir.Model, options: SimplifyOptions = SimplifyOptions()
             f"There is no profile '{options.profile}'.", hint=f"Choose of: {', '.join(PROFILES)}."
         )
     before = count_nodes(model)
-    run = _Simplifier(model, options)
-    run.run()
+    with collector_paused():
+        run = _Simplifier(model, options)
+        run.run()
     return Simplification(options.profile, tuple(run.applier.changes), before, count_nodes(model))
 
 
@@ -94,13 +95,19 @@ class _Simplifier:
         self._rules = rules_of(options.profile, options.skip, self.view.opset)
         self._folder = Folder(self.view, self.applier)
         self._numbering = Numbering(self.view)
+        self._everything = (
+            True  # the first round looks at every node, others where something changed
+        )
+        self._touched: set[ir.Node] = set()
 
     def run(self) -> None:
         graph = self._model.graph
         for _ in range(_MOST_ROUNDS):
             changes = len(self.applier.changes)
             self._numbering = Numbering(self.view)
+            self._touched, self.applier.touched = self.applier.touched, set()
             self._visit_graph(graph)
+            self._everything = False
             self._fold()
             for one in self._model.graphs():
                 self.applier.remove_unread(one)
@@ -145,9 +152,20 @@ class _Simplifier:
         for inner in inside:
             with self._numbering.scope():
                 self._visit_graph(inner)
-        facts = self._learn(node)
+        if inside or self._is_due(node):
+            self._learn(node)
+            self._try_rules(node)
+            if node.graph is None:
+                return
+        facts = [self.knowledge.fact(value) for value in node.outputs]
+        if not self._folder.note(node, facts):
+            self._merge(node)
+
+    def _is_due(self, node: ir.Node) -> bool:
+        return self._everything or node in self._touched or node in self.applier.touched
+
+    def _try_rules(self, node: ir.Node) -> None:
         for rule in self._rules.get(node.op_type, ()) if _is_plain(node) else ():
-            before = len(self.applier.changes)
             rewrite = rule.propose(node, self.view)
             if rewrite is None or not self.applier.apply(rule, node, rewrite):
                 continue
@@ -156,17 +174,13 @@ class _Simplifier:
                     self._visit(new)
             if node.graph is None:
                 return
-            if len(self.applier.changes) > before:
-                facts = self._learn(node)
-        if self._folder.note(node, facts):
-            return
-        self._merge(node)
+            self._learn(node)
 
-    def _learn(self, node: ir.Node) -> list[Fact]:
-        facts = infer(node, self.knowledge)
-        for value, fact in zip(node.outputs, facts, strict=True):
-            self.knowledge.learn(value, fact)
-        return [self.knowledge.fact(value) for value in node.outputs]
+    def _learn(self, node: ir.Node) -> None:
+        """Note what is known of a node's outputs; whoever reads what is new is looked at again."""
+        for value, fact in zip(node.outputs, infer(node, self.knowledge), strict=True):
+            if self.knowledge.learn(value, fact):
+                self.applier.touched.update(use.node for use in value.uses())
 
     def _merge(self, node: ir.Node) -> None:
         found = self._numbering.propose(node)

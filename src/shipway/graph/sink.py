@@ -13,7 +13,8 @@ from shipway.graph.weights import DeferredTensor, StoredTensor
 
 __all__ = ["Sink"]
 
-_PIECE_BYTES = 16 << 20
+_PIECE_BYTES = 1 << 20
+_BLOCK_BYTES = 4096
 _NOT_BY_KERNEL = frozenset({errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP})
 
 
@@ -21,12 +22,12 @@ class Sink:
     """Writes to a new file from its beginning.
 
     Args:
-        path: The file; emptied.
+        path: The file; it must be empty.
     """
 
     def __init__(self, path: Path) -> None:
         """Open the file."""
-        self._descriptor = os.open(path, os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC)
+        self._descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
         self.position = 0
 
     def __enter__(self) -> Self:
@@ -67,7 +68,13 @@ class Sink:
             offset += count
 
     def _copy_by_kernel(self, tensor: StoredTensor, offset: int, size_bytes: int) -> int:
-        """Return how many bytes the kernel has copied; 0 where it cannot between these files."""
+        """Return how many bytes the kernel has copied; 0 where it cannot between these files.
+
+        File systems that share blocks do so for whole ones; of others it copies page by page, which
+        is slower than a buffer.
+        """
+        if offset % _BLOCK_BYTES or self.position % _BLOCK_BYTES:
+            return 0
         try:
             count = os.copy_file_range(tensor.file.fileno(), self._descriptor, size_bytes, offset)
         except OSError as error:

@@ -30,6 +30,26 @@ def content_of(array: NDArray[Any]) -> tuple[Dim, ...]:
     return tuple(map(int, array.reshape(-1).tolist()))
 
 
+def _is_as_good(known: Fact, fact: Fact) -> bool:
+    """Whether a fact says no more than what is known: it may only name unknown sizes anew."""
+    if known.dtype != fact.dtype or known.shape is None or fact.shape is None:
+        return False
+    if len(known.shape) != len(fact.shape) or (fact.content is not None and known.content is None):
+        return False
+    old, new = (*known.shape, *(known.content or ())), (*fact.shape, *(fact.content or ()))
+    if fact.content is not None and len(old) != len(new):
+        return False
+    return all(one == two or _is_fresh(two) for one, two in zip(old, new, strict=False))
+
+
+def _is_fresh(dim: Dim) -> bool:
+    """Whether a size is a name that was just made up."""
+    if isinstance(dim, int) or len(dim.terms) != 1:
+        return False
+    ((atoms, factor),) = dim.terms.items()
+    return factor == 1 and len(atoms) == 1 and atoms[0][:1] in {"?", ANY_SIGN}
+
+
 class Knowledge:
     """Facts by value, and the numbers of constants.
 
@@ -68,11 +88,18 @@ class Knowledge:
             found = self._facts[value] = self._first_fact(value)
         return found
 
-    def learn(self, value: ir.Value, fact: Fact) -> None:
-        """Note what was found out of a value; content that is missing is given names."""
+    def learn(self, value: ir.Value, fact: Fact) -> bool:
+        """Note what was found out of a value; say whether it is more than was known.
+
+        Content that is missing is given names.
+        """
+        known = self._facts.get(value)
+        if known is not None and (known == fact or _is_as_good(known, fact)):
+            return False
         if fact.content is None and fact.shape is not None and fact.dtype is ir.DataType.INT64:
             fact = self._boxed(fact)
         self._facts[value] = fact
+        return True
 
     def forget(self, value: ir.Value) -> None:
         """Forget a value that left the graph."""
