@@ -32,7 +32,8 @@ def propose(node: ir.Node, view: View) -> Rewrite | None:
     if numbers is None or bias is None or any(part is None for part in parts):
         return None
     scale, shift, mean, variance = (np.asarray(part, np.float64) for part in parts)
-    factor = scale / np.sqrt(variance + (node.attributes.get_float("epsilon", 1e-5) or 0.0))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        factor = scale / np.sqrt(variance + (node.attributes.get_float("epsilon", 1e-5) or 0.0))
     if not np.isfinite(factor).all():
         return None
     scaled = numbers * factor.reshape(-1, *[1] * (numbers.ndim - 1))

@@ -1,0 +1,48 @@
+import pytest
+
+HEAD = '<ir_version: 10, opset_import: ["" : 20]>\nmain '
+
+
+def test_a_computed_target_becomes_constant(simplify):
+    found = simplify(
+        HEAD + "(float[n,4,6] x) => (float[n,24] y) <int64[1] i = {0}, int64[1] k = {24}> {\n"
+        "  s = Shape(x)\n  a = Gather<axis=0>(s, i)\n  t = Concat<axis=0>(a, k)\n  y = Reshape(x, t)\n}",
+        sizes=(0, 1, 3),
+    )
+    assert found.ops == ["Reshape"]
+
+
+def test_reshapes_in_a_row_become_one(simplify):
+    found = simplify(
+        HEAD
+        + "(float[n,4,6] x) => (float[n,24] y) <int64[2] t = {-1,6}, int64[2] u = {-1,24}, int64[1] z = {0}> {\n"
+        "  a = Reshape(x, t)\n  b = Unsqueeze(a, z)\n  c = Squeeze(b, z)\n  y = Reshape(c, u)\n}"
+    )
+    assert found.ops == ["Reshape"]
+
+
+def test_two_open_sizes_stay_computed(simplify):
+    found = simplify(
+        HEAD + "(float[n,m,4] x) => (float[m,n,4] y) <int64[3] i = {1,0,2}> {\n"
+        "  s = Shape(x)\n  t = Gather<axis=0>(s, i)\n  y = Reshape(x, t)\n}"
+    )
+    assert found.ops == ["Shape", "Gather", "Reshape"]
+
+
+@pytest.mark.parametrize("size", [0, 2])
+def test_an_open_size_beside_a_copied_one_stays_as_it_was(simplify, size):
+    # [0, -1, 6] of an empty tensor has no answer, [n, m, 6] has.
+    found = simplify(
+        HEAD
+        + "(float[n,k] x, float[n,m,6] z) => (float[n,m,6] y) { s = Shape(z)  y = Reshape(z, s) }",
+        sizes=(size,),
+    )
+    assert found.ops == ["Identity"]
+
+
+def test_allowzero_keeps_its_meaning(simplify):
+    found = simplify(
+        HEAD + "(float[n,0,4] x) => (float[0,n,4] y) <int64[3] i = {1,0,2}> {\n"
+        "  s = Shape(x)\n  t = Gather<axis=0>(s, i)\n  y = Reshape<allowzero=1>(x, t)\n}"
+    )
+    assert found.ops[-1] == "Reshape"
