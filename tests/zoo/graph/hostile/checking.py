@@ -215,7 +215,7 @@ def check_draws(before: onnx.ModelProto, after: onnx.ModelProto, feeds: Sequence
                 compare(samples[0], actual[name][0], False, f"first draw of {name}")
 
 
-def run_often(model: onnx.ModelProto, feed: Feeds, times: int = 4) -> dict[str, Array]:
+def run_often(model: onnx.ModelProto, feed: Feeds, times: int = 8) -> dict[str, Array]:
     session = open_session(model)
     names = [output.name for output in session.get_outputs()]
     runs = [session.run(names, dict(feed)) for _ in range(times)]

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from hostile.casebook import Draw, case, graph
+from hostile.casebook import Draw, case, graph, scalar
 
 
 @case()
@@ -26,6 +26,16 @@ def identity_to_outputs(draw: Draw):
         "(float[2] x) => (float[2] y, float[2] z, float[2] z2) { y = Identity(x) r = Relu(x) z = Identity(r) z2 = Identity(r) }"
     )
     return model, [{"x": draw(2)}]
+
+
+@case()
+def identity_to_a_scalar_output(draw: Draw):
+    """The declared shape of a scalar is empty: that is not the same as undeclared."""
+    model = graph(
+        "(float[N] x) => (float y, float z, float w) { s = ReduceSum <keepdims = 0> (x) y = Identity(s) a = ReduceMax <keepdims = 0> (x) b = Identity(a) z = Neg(b) w = Identity(k) }",
+        k=scalar(2.5),
+    )
+    return model, [{"x": draw(3)}]
 
 
 @case()
