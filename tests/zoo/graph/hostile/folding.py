@@ -37,7 +37,7 @@ def many_small_folds_of_one_constant(draw: Draw):
     total = ", ".join(f"s{i}" for i in range(2, 66))
     model = graph(
         f"(float[1,1] x) => (float[1,1] y) {{ {lines} total = Sum({total}) y = Add(x, total) }}",
-        w=draw(16, 16),
+        w=draw.positive(16, 16),
         **{f"times{i}": ints(1, i) for i in range(2, 66)},
     )
     return model, [{"x": draw(1, 1)}]
