@@ -11,10 +11,10 @@ from hostile.execution import run_model
 pytest.importorskip("shipway.graph.simplify")
 
 from hostile.simplifying import PROFILES, simplified
-from shipway.graph.simplify import simplify_graph
 
 from shipway.graph.loading import load_graph
 from shipway.graph.saving import save_graph
+from shipway.graph.simplify import simplify_graph
 
 
 @pytest.mark.parametrize("profile", PROFILES)

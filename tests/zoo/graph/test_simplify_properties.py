@@ -10,9 +10,9 @@ from hostile.checking import check_signature, node_types
 pytest.importorskip("shipway.graph.simplify")
 
 from hostile.simplifying import PROFILES, simplified
-from shipway.graph.simplify import SimplifyOptions, simplify_graph
 
 from shipway.graph.loading import load_graph
+from shipway.graph.simplify import SimplifyOptions, simplify_graph
 
 both = pytest.mark.parametrize("profile", PROFILES)
 every = pytest.mark.parametrize("name", CARRIED)

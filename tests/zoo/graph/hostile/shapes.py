@@ -77,6 +77,21 @@ def reshape_computed_with_empty_batch(draw: Draw):
 
 
 @case()
+def reshape_to_a_computed_size_that_is_zero(draw: Draw):
+    """A computed 0 copies the input's dim too: [-1, 3N] is [1, 3N], but [0, 1] where N is 0."""
+    model = graph(
+        """(float[N,1,3] x) => (float[?,?] y) <int64[1] axis = {0}> {
+            size = Size(x)
+            column = Unsqueeze(size, axis)
+            target = Concat <axis = 0> (rest, column)
+            y = Reshape(x, target)
+        }""",
+        rest=ints(-1),
+    )
+    return model, [{"x": draw(size, 1, 3)} for size in (2, 1, 0)]
+
+
+@case()
 def reshape_minus_one_with_empty_other_dim(draw: Draw):
     """[N, 0-size] to [-1, 3]: 0 rows, and the inverse needs N again."""
     model = graph(

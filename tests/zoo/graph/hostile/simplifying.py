@@ -4,11 +4,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import onnx
-from shipway.graph.simplify import Simplification, SimplifyOptions, simplify_graph
 
 from hostile.checking import Allowance
 from shipway.graph.loading import load_graph
 from shipway.graph.saving import save_graph
+from shipway.graph.simplify import Simplification, SimplifyOptions, simplify_graph
 
 PROFILES = ("portable", "modern", "onnxruntime", "openvino", "tensorrt", "ascend")
 

@@ -66,6 +66,21 @@ def slice_chain_reversed_twice(draw: Draw):
 
 
 @case()
+def slice_backwards_to_int_max(draw: Draw):
+    """ONNX clamps the end and takes nothing; ONNX Runtime reads INT_MAX as no end and takes all."""
+    model = graph(
+        """(float[N,3] x) => (float[?,3] y, int64[?] z) <int64[1] zero = {0}, int64[1] back = {-1}> {
+            y = Slice(x, back, far, zero, back)
+            sizes = Shape(x)
+            z = Slice(sizes, back, near, zero, back)
+        }""",
+        far=ints(FAR),
+        near=ints(2**31 - 1),
+    )
+    return model, [{"x": draw(size, 3)} for size in (4, 1)]
+
+
+@case()
 def slice_beyond_a_free_dim(draw: Draw):
     """Bounds of 3 and -5 on a free dim give 3, fewer, or nothing, by its size."""
     model = graph(
