@@ -1,0 +1,1 @@
+"""Small graphs that careless simplifiers change, and the judge who sees it."""
