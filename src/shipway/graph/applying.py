@@ -12,9 +12,18 @@ from shipway.graph.results import Change
 from shipway.graph.rules import Rewrite, Rule
 from shipway.graph.view import View
 
-__all__ = ["GRAPH_ATTRIBUTES", "Applier", "drop_unread_initializers", "is_read"]
+__all__ = ["GRAPH_ATTRIBUTES", "UNREAD", "Applier", "drop_unread_initializers", "is_read"]
 
 GRAPH_ATTRIBUTES = frozenset({ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS})
+
+
+UNREAD = Rule(
+    "remove_unread_nodes",
+    "exact",
+    "Removes nodes whose outputs nobody reads.",
+    (),
+    lambda _node, _view: None,
+)
 
 
 class Applier:
@@ -185,7 +194,8 @@ class Applier:
         name = old.name
         ir.convenience.replace_all_uses_with(old, value, replace_graph_outputs=True)
         old.name = self.view.unique_name(f"{name}_before")
-        value.type, value.shape = old.type or value.type, old.shape or value.shape
+        value.type = value.type if old.type is None else old.type
+        value.shape = value.shape if old.shape is None else old.shape
         value.name = name
 
     def _can_be_output(self, value: ir.Value, graph: object) -> bool:
@@ -217,10 +227,16 @@ class Applier:
         return removed
 
     def remove_unread(self, graph: ir.Graph) -> None:
-        """Remove nodes nobody reads, and initializers that no caller sees."""
+        """Remove nodes nobody reads, from the last one back."""
         for node in reversed(list(graph)):
-            if not is_read(node):
-                self._remove(node)
+            if node.graph is None or is_read(node) or self.is_done:
+                continue
+            label, orphans = node.name or "", list(node.inputs)
+            gone = list(_names(node))
+            self._remove(node)
+            gone += self._prune([value for value in orphans if value is not None])
+            change = Change(UNREAD.name, UNREAD.kind, label, node.op_type, tuple(gone), {})
+            self._log(change)
 
 
 def _names(node: ir.Node) -> tuple[str, ...]:
@@ -253,8 +269,9 @@ def is_read(node: ir.Node) -> bool:
     return any(output.uses() or output.is_graph_output() for output in node.outputs)
 
 
-def drop_unread_initializers(graph: ir.Graph, knowledge: Knowledge) -> None:
-    """Drop initializers nobody reads; those a caller can override stay."""
+def drop_unread_initializers(graph: ir.Graph, knowledge: Knowledge) -> list[str]:
+    """Drop initializers nobody reads; those a caller can override stay. Return their names."""
+    dropped = []
     for name, value in list(graph.initializers.items()):
         if value.uses() or value.is_graph_output():
             continue
@@ -263,3 +280,5 @@ def drop_unread_initializers(graph: ir.Graph, knowledge: Knowledge) -> None:
         if value.is_graph_input():
             graph.inputs.remove(value)
         del graph.initializers[name]
+        dropped.append(name)
+    return dropped

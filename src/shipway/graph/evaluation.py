@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 __all__ = ["EVALUATORS", "Array", "Constants", "evaluate", "evaluates", "given"]
 
 Array = NDArray[Any]
+_FAR = 2**31 - 1
 
 
 class Constants(NamedTuple):
@@ -256,6 +257,8 @@ def _slice(constants: Constants) -> Sequence[Array] | None:
     steps = steps or [1] * len(axes)
     cuts = [slice(None)] * array.ndim
     for axis, start, end, step in zip(axes, starts or (), ends or (), steps, strict=True):
+        if step < 0 and end >= _FAR:
+            return None  # ONNX takes nothing; ONNX Runtime reads it as no end
         size = array.shape[axis]
         backwards = slice(max(start, -size), None if end < -size else end, step)
         cuts[axis] = slice(start, end, step) if step > 0 else backwards

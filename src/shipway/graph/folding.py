@@ -94,10 +94,12 @@ class Folder:
     Args:
         view: The graph.
         applier: Who carries it out.
+        skip: Names of rules not to use.
     """
 
-    def __init__(self, view: View, applier: Applier) -> None:
+    def __init__(self, view: View, applier: Applier, skip: frozenset[str]) -> None:
         """Begin without a region."""
+        self._skip = skip
         self._view = view
         self._applier = applier
         self._spent_bytes = 0
@@ -125,7 +127,11 @@ class Folder:
     def fold(self, budget_bytes: int) -> None:
         """Fold every region that pays, until they have used up the bytes the file may grow by."""
         for region in self._regions():
-            ends = [value for value in region if self._is_read_outside(value, region)]
+            ends = [
+                value
+                for value in self._sizes
+                if value in region and self._is_read_outside(value, region)
+            ]
             growth = sum(self._sizes[value] for value in ends) - self._freed_bytes(region)
             if self._spent_bytes + growth > budget_bytes:
                 continue
@@ -166,6 +172,8 @@ class Folder:
 
     def _fold_region(self, ends: Iterable[ir.Value]) -> bool:
         made = [(value, expression) for value in ends if (expression := self._express(value))]
+        if any(_rule_of(expression).name in self._skip for _, expression in made):
+            return False
         found: list[tuple[ir.Value, _Expression, NDArray[Any] | None]] = []
         for value, expression in made:
             is_large = self._sizes[value] > _LAZY_BYTES and expression.only_moves()
@@ -198,7 +206,7 @@ class Folder:
             constant = self._view.lazy_constant(expression.compute, fact.dtype, sizes)
         else:
             constant = self._view.constant(array, fact.dtype)
-        rule = FOLD_ROUNDED if expression.rounds else FOLD_EXACT
+        rule = _rule_of(expression)
         if len(node.outputs) == 1:
             return self._applier.apply(rule, node, Rewrite((constant,)))
         return self._applier.redirect(rule, value, constant)
@@ -226,6 +234,10 @@ class Folder:
 _FLOATS = frozenset(
     {ir.DataType.FLOAT, ir.DataType.DOUBLE, ir.DataType.FLOAT16, ir.DataType.BFLOAT16}
 )
+
+
+def _rule_of(expression: _Expression) -> Rule:
+    return FOLD_ROUNDED if expression.rounds else FOLD_EXACT
 
 
 def _bytes_of(value: ir.Value) -> int:

@@ -56,12 +56,14 @@ class Simplification:
         changes: In the order they were made.
         nodes_before: Nodes of the model, those of sub-graphs and functions too.
         nodes_after: The same afterwards.
+        dropped: Initializers that nobody reads any more.
     """
 
     profile: str
     changes: tuple[Change, ...]
     nodes_before: int
     nodes_after: int
+    dropped: tuple[str, ...] = ()
 
     @property
     def rules(self) -> dict[str, int]:
@@ -75,7 +77,8 @@ class Simplification:
         for change in reversed(self.changes):
             for old, new in change.alias.items():
                 final[old] = final.get(new, new)
-        return final
+        dropped = set(self.dropped)
+        return {old: new for old, new in final.items() if new not in dropped}
 
     @property
     def fates(self) -> dict[str, tuple[str, ...]]:
@@ -98,6 +101,7 @@ class Simplification:
             "profile": self.profile,
             "nodes_before": self.nodes_before,
             "nodes_after": self.nodes_after,
+            "dropped": list(self.dropped),
             "rules": self.rules,
             "changes": [change.to_json() for change in self.changes],
         }

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import onnx_ir as ir
 
 from shipway.errors import UsageError
-from shipway.graph.applying import GRAPH_ATTRIBUTES, Applier, drop_unread_initializers
+from shipway.graph.applying import GRAPH_ATTRIBUTES, UNREAD, Applier, drop_unread_initializers
 from shipway.graph.collector import collector_paused
 from shipway.graph.facts.inference import infer
 from shipway.graph.facts.knowledge import Knowledge
@@ -76,7 +76,8 @@ def simplify_graph(model: ir.Model, options: SimplifyOptions = SimplifyOptions()
     with collector_paused():
         run = _Simplifier(model, options)
         run.run()
-    return Simplification(options.profile, tuple(run.applier.changes), before, count_nodes(model))
+    changes, after = tuple(run.applier.changes), count_nodes(model)
+    return Simplification(options.profile, changes, before, after, tuple(run.dropped))
 
 
 def count_nodes(model: ir.Model) -> int:
@@ -93,12 +94,13 @@ class _Simplifier:
         self.view = View(model, self.knowledge)
         self.applier = Applier(self.view, options.limit)
         self._rules = rules_of(options.profile, options.skip, self.view.opset)
-        self._folder = Folder(self.view, self.applier)
+        self._folder = Folder(self.view, self.applier, options.skip)
         self._numbering = Numbering(self.view)
         self._everything = (
             True  # the first round looks at every node, others where something changed
         )
         self._touched: set[ir.Node] = set()
+        self.dropped: list[str] = []
 
     def run(self) -> None:
         graph = self._model.graph
@@ -109,19 +111,18 @@ class _Simplifier:
             self._visit_graph(graph)
             self._everything = False
             self._fold()
-            for one in self._model.graphs():
-                self.applier.remove_unread(one)
+            if UNREAD.name not in self._options.skip:
+                for one in self._model.graphs():
+                    self.applier.remove_unread(one)
             if self.applier.is_done:
                 break
             if len(self.applier.changes) == changes and not self._flatten():
                 break
         for one in self._model.graphs():
-            drop_unread_initializers(one, self.knowledge)
+            self.dropped += drop_unread_initializers(one, self.knowledge)
         self._declare_initializers()
 
     def _fold(self) -> None:
-        if "fold_constants" in self._options.skip:
-            return
         budget = self._options.budget_bytes
         self._folder.fold(max(self.view.spare_bytes, 0) if budget is None else budget)
 

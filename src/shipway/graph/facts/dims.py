@@ -161,3 +161,13 @@ def are_different(first: Dim, second: Dim) -> bool:
         isinstance(one, int) and one < 0 and is_nonnegative(other)
         for one, other in ((first, second), (second, first))
     )
+
+
+def vanishes_with(dim: Dim, other: Dim) -> bool:
+    """Whether a size is certainly 0 wherever another one is, which is no plain number."""
+    if isinstance(other, int) or isinstance(dim, int):
+        return dim == 0
+    if len(other.terms) > 1:
+        return dim == other or divide(dim, other) is not None
+    ((names, _),) = other.terms.items()
+    return all(set(names) <= set(atoms) for atoms in dim.terms)

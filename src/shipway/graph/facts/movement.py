@@ -8,7 +8,16 @@ from typing import Any
 import onnx_ir as ir
 
 from shipway.graph.facts.broadcasting import broadcast
-from shipway.graph.facts.dims import Dim, add, divide, is_nonnegative, multiply, product, subtract
+from shipway.graph.facts.dims import (
+    Dim,
+    add,
+    divide,
+    is_nonnegative,
+    multiply,
+    product,
+    subtract,
+    vanishes_with,
+)
 from shipway.graph.facts.fact import Fact, Shape
 from shipway.graph.facts.knowledge import CONTENT_DTYPES, CONTENT_SIZE, content_of
 from shipway.graph.facts.registry import Call, shapes_of
@@ -66,16 +75,23 @@ def _resolved(
         if dim == 0 and not literal_zero:
             known = shape is not None and index < len(shape)
             sizes.append(shape[index] if known and shape is not None else None)
-        elif dim == -1 or not _is_size(dim):
+        elif dim == -1 or not _is_size(dim, index, shape, literal_zero):
             sizes.append(None)
         else:
             sizes.append(dim)
     return _filled(call, shape, sizes)
 
 
-def _is_size(dim: Dim) -> bool:
-    """Whether a number of a target shape is a size for certain: it might be -1 or 0 otherwise."""
-    return is_nonnegative(dim)
+def _is_size(dim: Dim, index: int, shape: Shape | None, literal_zero: bool) -> bool:
+    """Whether a number of a target shape is a size for certain: it might be -1 or 0 otherwise.
+
+    A computed 0 copies the dimension of the input, which is 0 only where it holds the same names.
+    """
+    if isinstance(dim, int) or not is_nonnegative(dim):
+        return is_nonnegative(dim)
+    if literal_zero:
+        return True
+    return shape is not None and index < len(shape) and vanishes_with(shape[index], dim)
 
 
 def _filled(call: Call, shape: Shape | None, sizes: list[Dim | None]) -> Shape:
@@ -192,7 +208,7 @@ def _slice(call: Call) -> Sequence[Fact]:
         sizes[axis] = call.knowledge.fresh() if size is None else size
     if content is not None:
         _, start, end, step = cuts[0] if cuts else (0, 0, len(content), 1)
-        if isinstance(start, int) and isinstance(end, int):
+        if isinstance(start, int) and isinstance(end, int) and (step > 0 or end < _FAR):
             content = content[_python_slice(start, end, step, len(content))]
         else:
             content = None
@@ -223,6 +239,8 @@ def _cuts(call: Call, rank: int) -> list[tuple[int, Dim, Dim, int]] | None:
 
 
 def _cut_size(size: Dim, start: Dim, end: Dim, step: int) -> Dim | None:
+    if step < 0 and isinstance(end, int) and end >= _FAR:
+        return None  # ONNX takes nothing; ONNX Runtime reads it as no end
     if isinstance(size, int) and isinstance(start, int) and isinstance(end, int):
         return len(range(size)[_python_slice(start, end, step, size)])
     if step != 1:

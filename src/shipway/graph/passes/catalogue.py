@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from shipway.graph.applying import UNREAD
 from shipway.graph.flattening import FLATTEN_ROWS
 from shipway.graph.folding import FOLD_EXACT, FOLD_ROUNDED
 from shipway.graph.numbering import SAME_NODE, SAME_NUMBERS
@@ -49,7 +50,7 @@ _PORTABLE = (
     fuse_reciprocals.RULE,
     merge_scales.RULE,
 )
-_BUILT_IN = (FOLD_EXACT, FOLD_ROUNDED, SAME_NODE, SAME_NUMBERS, FLATTEN_ROWS)
+_BUILT_IN = (FOLD_EXACT, FOLD_ROUNDED, SAME_NODE, SAME_NUMBERS, FLATTEN_ROWS, UNREAD)
 
 ALL_RULES: tuple[Rule, ...] = (*_PORTABLE, *_BUILT_IN)
 
