@@ -21,6 +21,7 @@ def simplify(
     output: Path | None = None,
     profile: str = "portable",
     skip: Many = (),
+    nonempty: Flag = False,
     json: Flag = False,
 ) -> int:
     """Simplify an ONNX model: fewer nodes, the same outputs, the same signature.
@@ -38,6 +39,7 @@ def simplify(
         output: Where to write; MODEL.simplified.onnx beside it by default.
         profile: For whom: portable, modern, onnxruntime, openvino, tensorrt or ascend.
         skip: Name of a rule not to use. Again for each.
+        nonempty: Assume that no dimension is ever 0; more computed reshapes become constant.
         json: Print JSON.
     """
     from shipway.graph.loading import load_graph
@@ -54,7 +56,8 @@ def simplify(
     target = output or model.with_name(f"{model.stem}.simplified.onnx")
     graph = load_graph(model)
     before_bytes = _size_bytes(model, graph)
-    result = simplify_graph(graph, SimplifyOptions(profile=profile, skip=frozenset(skip)))
+    options = SimplifyOptions(profile=profile, skip=frozenset(skip), nonempty=nonempty)
+    result = simplify_graph(graph, options)
     companions = save_graph(graph, target)
     facts = {
         "model": str(model),
@@ -102,6 +105,8 @@ def _show(facts: dict[str, Any]) -> None:
     nodes = f"{facts['nodes_before']:,} -> {facts['nodes_after']:,}"
     sizes = f"{facts['size_bytes_before']:,} -> {facts['size_bytes_after']:,} bytes"
     print_result(f"  nodes  {nodes}", f"  size   {sizes}")
+    for assumption in facts["assumes"]:
+        print_result(f"  holds as long as {assumption}")
     if facts["name_map"]:
         print_result(f"  names  {facts['name_map']}")
     if facts["rules"]:

@@ -57,6 +57,7 @@ class Simplification:
         nodes_before: Nodes of the model, those of sub-graphs and functions too.
         nodes_after: The same afterwards.
         dropped: Initializers that nobody reads any more.
+        assumes: What must hold beyond the rules' own conditions.
     """
 
     profile: str
@@ -64,6 +65,7 @@ class Simplification:
     nodes_before: int
     nodes_after: int
     dropped: tuple[str, ...] = ()
+    assumes: tuple[str, ...] = ()
 
     @property
     def rules(self) -> dict[str, int]:
@@ -102,6 +104,7 @@ class Simplification:
             "nodes_before": self.nodes_before,
             "nodes_after": self.nodes_after,
             "dropped": list(self.dropped),
+            "assumes": list(self.assumes),
             "rules": self.rules,
             "changes": [change.to_json() for change in self.changes],
         }

@@ -22,6 +22,7 @@ from shipway.graph.view import View
 __all__ = ["Change", "Simplification", "SimplifyOptions", "simplify_graph"]
 
 _MOST_ROUNDS = 12
+_NONEMPTY = "no dimension is 0"
 _FIRST_IR_WITH_DEFAULTS = 4
 
 
@@ -34,12 +35,14 @@ class SimplifyOptions:
         skip: Names of rules not to use.
         budget_bytes: Bytes by which folded constants may make the file grow. None: not at all.
         limit: Number of changes to make at most, in the order of `Simplification.changes`.
+        nonempty: Assume that no dimension is ever 0: then more computed reshapes become constant.
     """
 
     profile: str = "portable"
     skip: frozenset[str] = frozenset()
     budget_bytes: int | None = None
     limit: int | None = None
+    nonempty: bool = False
 
 
 def simplify_graph(model: ir.Model, options: SimplifyOptions = SimplifyOptions()) -> Simplification:
@@ -77,7 +80,8 @@ def simplify_graph(model: ir.Model, options: SimplifyOptions = SimplifyOptions()
         run = _Simplifier(model, options)
         run.run()
     changes, after = tuple(run.applier.changes), count_nodes(model)
-    return Simplification(options.profile, changes, before, after, tuple(run.dropped))
+    assumes = (_NONEMPTY,) if options.nonempty else ()
+    return Simplification(options.profile, changes, before, after, tuple(run.dropped), assumes)
 
 
 def count_nodes(model: ir.Model) -> int:
@@ -90,7 +94,7 @@ class _Simplifier:
     def __init__(self, model: ir.Model, options: SimplifyOptions) -> None:
         self._model = model
         self._options = options
-        self.knowledge = Knowledge(model)
+        self.knowledge = Knowledge(model, nonempty=options.nonempty)
         self.view = View(model, self.knowledge)
         self.applier = Applier(self.view, options.limit)
         self._rules = rules_of(options.profile, options.skip, self.view.opset)

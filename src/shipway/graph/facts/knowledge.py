@@ -55,10 +55,12 @@ class Knowledge:
 
     Args:
         model: The model they are about.
+        nonempty: Whether no dimension is ever 0.
     """
 
-    def __init__(self, model: ir.Model) -> None:
+    def __init__(self, model: ir.Model, *, nonempty: bool = False) -> None:
         """Begin with nothing but the model's opsets."""
+        self.nonempty = nonempty
         self.opsets = {
             "" if domain == "ai.onnx" else domain: version
             for domain, version in model.opset_imports.items()

@@ -71,25 +71,26 @@ def _resolved(
     call: Call, shape: Shape | None, target: Sequence[Dim], *, literal_zero: bool
 ) -> Shape:
     sizes: list[Dim | None] = []
+    no_zero = literal_zero or call.knowledge.nonempty
     for index, dim in enumerate(target):
         if dim == 0 and not literal_zero:
             known = shape is not None and index < len(shape)
             sizes.append(shape[index] if known and shape is not None else None)
-        elif dim == -1 or not _is_size(dim, index, shape, literal_zero):
+        elif dim == -1 or not _is_size(dim, index, shape, no_zero=no_zero):
             sizes.append(None)
         else:
             sizes.append(dim)
     return _filled(call, shape, sizes)
 
 
-def _is_size(dim: Dim, index: int, shape: Shape | None, literal_zero: bool) -> bool:
+def _is_size(dim: Dim, index: int, shape: Shape | None, *, no_zero: bool) -> bool:
     """Whether a number of a target shape is a size for certain: it might be -1 or 0 otherwise.
 
     A computed 0 copies the dimension of the input, which is 0 only where it holds the same names.
     """
     if isinstance(dim, int) or not is_nonnegative(dim):
         return is_nonnegative(dim)
-    if literal_zero:
+    if no_zero:
         return True
     return shape is not None and index < len(shape) and vanishes_with(shape[index], dim)
 

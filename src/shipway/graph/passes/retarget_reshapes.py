@@ -19,7 +19,7 @@ def propose(node: ir.Node, view: View) -> Rewrite | None:
     if output is None or first is None:
         return None
     source = _source(first, output, view)
-    target = target_of(view.shape(source), output)
+    target = target_of(view.shape(source), output, nonempty=view.knowledge.nonempty)
     if target is None:
         return None
     if node.op_type != "Reshape" or node.attributes.get_int("allowzero"):
@@ -45,16 +45,20 @@ def _source(value: ir.Value, output: Shape, view: View) -> ir.Value:
     found = value
     while (node := view.producer(found, *_FAMILY)) is not None:
         above = node.inputs[0]
-        if above is None or target_of(view.shape(above), output) is None:
+        if (
+            above is None
+            or target_of(view.shape(above), output, nonempty=view.knowledge.nonempty) is None
+        ):
             break
         found = above
     return found
 
 
-def target_of(shape: Shape | None, output: Shape) -> list[int] | None:
+def target_of(shape: Shape | None, output: Shape, *, nonempty: bool = False) -> list[int] | None:
     """Return a Reshape target that gives these sizes: numbers, 0 for "as before", one -1.
 
-    A -1 is only used beside sizes that are known and not 0: an empty tensor leaves it open.
+    A -1 is only used beside sizes that are known and not 0: an empty tensor leaves it open, unless
+    there are none (`nonempty`).
     """
     found: list[int] = []
     left: list[int] = []
@@ -68,7 +72,7 @@ def target_of(shape: Shape | None, output: Shape) -> list[int] | None:
         else:
             left.append(index)
             found.append(-1)
-    if len(left) > 1 or (left and 0 in found):
+    if len(left) > 1 or (left and 0 in found and not nonempty):
         return None
     return found
 

@@ -46,3 +46,21 @@ def test_allowzero_keeps_its_meaning(simplify):
         "  s = Shape(x)\n  t = Gather<axis=0>(s, i)\n  y = Reshape<allowzero=1>(x, t)\n}"
     )
     assert found.ops[-1] == "Reshape"
+
+
+def test_a_computed_zero_is_taken_for_a_copy_unless_it_is_said_that_there_is_none(tmp_path):
+    import onnx_ir as ir
+
+    from shipway.graph.simplify import SimplifyOptions, simplify_graph
+
+    text = (
+        HEAD
+        + "(float[n,8,m,4] x) => (float[k,m,4] y) <int64[1] i = {2}, int64[1] f = {4}, int64[1] r = {-1}> {\n"
+        "  s = Shape(x)\n  a = Gather<axis=0>(s, i)\n  t = Concat<axis=0>(r, a, f)\n  u = Reshape(x, t)\n"
+        "  v = Shape(u)\n  w = Reshape(u, v)\n  y = Relu(w)\n}"
+    )
+    strict = simplify_graph(ir.from_onnx_text(text))
+    assert strict.assumes == ()
+    loose = simplify_graph(ir.from_onnx_text(text), SimplifyOptions(nonempty=True))
+    assert loose.assumes == ("no dimension is 0",)
+    assert loose.nodes_after <= strict.nodes_after
