@@ -12,9 +12,12 @@ from shipway.graph.passes import (
     drop_expands,
     drop_zero_states,
     fold_shapes,
+    fuse_attentions,
     fuse_conv_batchnorms,
+    fuse_gelus,
     fuse_matmul_adds,
     fuse_reciprocals,
+    fuse_rms_normalizations,
     lift_constants,
     merge_reshaped_transposes,
     merge_scales,
@@ -49,14 +52,16 @@ _PORTABLE = (
     fuse_matmul_adds.RULE,
     fuse_reciprocals.RULE,
     merge_scales.RULE,
+    fuse_gelus.RULE,
 )
+_MODERN = (fuse_rms_normalizations.RULE, fuse_attentions.RULE)
 _BUILT_IN = (FOLD_EXACT, FOLD_ROUNDED, SAME_NODE, SAME_NUMBERS, FLATTEN_ROWS, UNREAD)
 
-ALL_RULES: tuple[Rule, ...] = (*_PORTABLE, *_BUILT_IN)
+ALL_RULES: tuple[Rule, ...] = (*_PORTABLE, *_MODERN, *_BUILT_IN)
 
 PROFILES: Mapping[str, tuple[Rule, ...]] = {
     "portable": _PORTABLE,
-    "modern": _PORTABLE,
+    "modern": (*_PORTABLE, *_MODERN),
     "onnxruntime": _PORTABLE,
     "openvino": _PORTABLE,
     "tensorrt": _PORTABLE,
