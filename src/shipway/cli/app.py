@@ -45,6 +45,7 @@ COMMANDS = (
     "deploy",
     "export",
     "simplify",
+    "graph",
     "compile",
     "run",
     "compare",

@@ -6,7 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from shipway.cli.flags import Flag, Many
-from shipway.cli.terminal import make_table, print_json, print_result, start_log
+from shipway.cli.graph_prove import show_proof
+from shipway.cli.terminal import (
+    make_table,
+    print_json,
+    print_result,
+    show_progress,
+    start_log,
+)
 from shipway.errors import UsageError
 from shipway.files import write_json
 
@@ -22,9 +29,14 @@ def simplify(
     profile: str = "portable",
     skip: Many = (),
     nonempty: Flag = False,
+    prove: Flag = False,
+    seed: int = 0,
     json: Flag = False,
 ) -> int:
     """Simplify an ONNX model: fewer nodes, the same outputs, the same signature.
+
+    `--prove` runs the model before and after on hostile inputs at several sizes; where the outputs
+    differ, the change that did it is named, and the new model is written as NAME.refused.onnx.
 
     Writes the model, NAME.changes.json (every change: rule, node, where the numbers of removed
     values are now) and, where the model has a name map, the map of the new model.
@@ -40,6 +52,8 @@ def simplify(
         profile: For whom: portable, modern, onnxruntime, openvino, tensorrt or ascend.
         skip: Name of a rule not to use. Again for each.
         nonempty: Assume that no dimension is ever 0; more computed reshapes become constant.
+        prove: Prove that the outputs are the same; exit 1 where they are not.
+        seed: Seed of the proof's inputs.
         json: Print JSON.
     """
     from shipway.graph.loading import load_graph
@@ -58,6 +72,11 @@ def simplify(
     before_bytes = _size_bytes(model, graph)
     options = SimplifyOptions(profile=profile, skip=frozenset(skip), nonempty=nonempty)
     result = simplify_graph(graph, options)
+    proof = culprit = None
+    if prove:
+        proof, culprit = _prove(model, graph, options, result, target, seed)
+        if not proof.passed:
+            target = target.with_name(f"{target.stem}.refused.onnx")
     companions = save_graph(graph, target)
     facts = {
         "model": str(model),
@@ -70,12 +89,50 @@ def simplify(
         **result.to_json(),
     }
     write_json(target.with_suffix(".changes.json"), facts)
+    facts["proof"] = None if proof is None else proof.to_json()
+    facts["culprit"] = None if culprit is None else culprit.to_json()
+    if proof is not None:
+        write_json(target.with_suffix(".proof.json"), facts["proof"])
     facts["name_map"] = _carry_name_map(model, target, result)
     if json:
         print_json(facts)
     else:
         _show(facts)
-    return 0
+        if proof is not None:
+            show_proof(proof)
+        if culprit is not None:
+            change = culprit.change
+            print_result(
+                f"  change {culprit.number} did it: {change.rule} at {change.op} '{change.node}'",
+                f"  without it: --skip {change.rule}",
+            )
+    return 0 if proof is None or proof.passed else 1
+
+
+def _prove(
+    model: Path, graph: Any, options: Any, result: Any, target: Path, seed: int
+) -> tuple[Any, Any]:
+    """Prove a simplified graph that is not saved yet; return the proof, and what was wrong."""
+    import tempfile
+
+    from shipway.graph.saving import save_graph
+    from shipway.proof.graph import prove_graphs
+    from shipway.proof.graph_bisect import bisect_simplification
+
+    exact = all(change.kind == "exact" for change in result.changes)
+    how: dict[str, Any] = {
+        "kind": "exact" if exact else "reassociating",
+        "seed": seed,
+        "nonempty": options.nonempty,
+    }
+    with tempfile.TemporaryDirectory(prefix="shipway-simplify-") as folder:
+        path = Path(folder) / target.name
+        save_graph(graph, path)
+        with show_progress() as progress:
+            proof = prove_graphs(model, path, progress=progress, **how)
+        if proof.passed or not result.changes:
+            return proof, None
+        return proof, bisect_simplification(model, options, Path(folder), proof, **how)
 
 
 def _size_bytes(path: Path, graph: Any) -> int:

@@ -1,0 +1,24 @@
+"""The `shipway graph` commands: one file each."""
+
+from __future__ import annotations
+
+from cyclopts import App
+
+__all__ = ["graph"]
+
+graph = App(
+    name="graph",
+    help="""ONNX graphs: read them, edit them, prove that an edit changed nothing.
+
+```
+shipway graph prove before.onnx after.onnx
+```
+""",
+    help_format="markdown",
+    result_action="return_value",
+    print_error=False,
+    exit_on_error=False,
+    suppress_keyboard_interrupt=False,
+)
+for _name in ("prove",):
+    graph.command(f"shipway.cli.graph_{_name}:{_name}", name=_name)

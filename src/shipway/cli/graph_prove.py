@@ -1,0 +1,104 @@
+"""The `shipway graph prove` command."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from shipway.cli.flags import Flag, Many
+from shipway.cli.terminal import (
+    make_table,
+    print_json,
+    print_result,
+    scientific,
+    show_progress,
+    start_log,
+)
+from shipway.errors import UsageError
+
+if TYPE_CHECKING:
+    from shipway.proof.results import Proof
+
+__all__ = ["prove", "show_proof"]
+
+
+def prove(
+    before: Path,
+    after: Path,
+    *,
+    kind: Literal["exact", "reassociating"] = "reassociating",
+    size: Many = (),
+    seed: int = 0,
+    nonempty: Flag = False,
+    json: Flag = False,
+) -> int:
+    """Prove that two ONNX files compute the same.
+
+    Both run in ONNX Runtime without optimisation, on normal, negative, zero and large numbers and
+    on a NaN, at several sizes of each dynamic dimension, 0 among them. Writes AFTER.proof.json;
+    exit 1 where an output differs.
+
+    ```
+    shipway graph prove model.onnx edited.onnx
+    shipway graph prove model.onnx edited.onnx --size batch=3 --size seq=77
+    ```
+
+    Args:
+        before: The model that is right.
+        after: The edited one.
+        kind: What the edit promises: every number (exact), or the same mathematics (reassociating).
+        size: Size of a dynamic dimension, e.g. batch=3; only these sizes are tried then.
+        seed: Seed of the inputs.
+        nonempty: Leave out sizes of 0.
+        json: Print JSON.
+    """
+    from shipway.proof.export import save_proof
+    from shipway.proof.graph import prove_graphs
+
+    start_log(quiet=json)
+    sizes = [_read_sizes(size)] if size else None
+    with show_progress() as progress:
+        proof = prove_graphs(
+            before,
+            after,
+            kind=kind,
+            sizes=sizes,
+            seed=seed,
+            nonempty=nonempty,
+            progress=progress,
+        )
+    save_proof(proof, after.with_suffix(".proof.json"))
+    if json:
+        print_json(proof.to_json())
+    else:
+        show_proof(proof)
+    return 0 if proof.passed else 1
+
+
+def _read_sizes(items: tuple[str, ...]) -> dict[str, int]:
+    sizes = {}
+    for item in items:
+        match = re.fullmatch(r"(.+)=(\d+)", item)
+        if match is None:
+            raise UsageError(f"--size takes name=number, not '{item}'.", hint="E.g. --size batch=3")
+        sizes[match[1]] = int(match[2])
+    return sizes
+
+
+def show_proof(proof: Proof) -> None:
+    """Print a proof: the verdict, the worst error of each output, what was not tried."""
+    print_result(f"  proof  {'PASS' if proof.passed else 'FAIL'}: {len(proof.trials)} trials")
+    worst: dict[str, float | None] = {}
+    for trial in proof.trials:
+        for output in trial.comparison.outputs:
+            error, known = output.metrics.relative_l2, worst.get(output.name)
+            worst[output.name] = error if known is None else max(known, error or 0.0)
+    table = make_table("output", "worst rel. L2")
+    for name, error in worst.items():
+        table.add_row(name, scientific(error) or "equal")
+    print_result(table)
+    for reason in proof.reasons:
+        print_result(f"         {reason}")
+    for note in proof.notes:
+        print_result(f"  note   {note}")

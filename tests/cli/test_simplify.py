@@ -1,0 +1,108 @@
+"""`shipway simplify` and `shipway graph prove` as processes."""
+
+import json
+
+import numpy as np
+import onnx
+import onnx.parser
+import pytest
+from onnx import numpy_helper
+
+TEXT = """<ir_version: 10, opset_import: ["" : 20]>
+main (float[n,4] x) => (float[n,3] y) <float[4,3] w, float[3] b> {
+  a = Identity(x)
+  m = MatMul(a, w)
+  y = Add(m, b)
+}"""
+
+
+@pytest.fixture
+def model(tmp_path):
+    proto = onnx.parser.parse_model(TEXT)
+    for name, shape in (("w", (4, 3)), ("b", (3,))):
+        array = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+        proto.graph.initializer.append(numpy_helper.from_array(array, name))
+    path = tmp_path / "a model.onnx"
+    onnx.save(proto, path)
+    return path
+
+
+def test_a_model_is_simplified_and_proved(shipway, model, tmp_path):
+    done = shipway("simplify", model, "--prove", "--json", "--output", tmp_path / "small.onnx")
+    assert done.returncode == 0, done.stderr
+    facts = json.loads(done.stdout)
+    assert (facts["nodes_before"], facts["nodes_after"]) == (3, 1)
+    assert facts["proof"]["passed"]
+    assert facts["rules"] == {"remove_identities": 1, "fuse_matmul_adds": 1}
+    assert [node.op_type for node in onnx.load(tmp_path / "small.onnx").graph.node] == ["Gemm"]
+    assert (tmp_path / "small.changes.json").is_file()
+    assert (tmp_path / "small.proof.json").is_file()
+
+
+def test_without_an_output_it_lies_beside_the_model(shipway, model):
+    done = shipway("simplify", model, "--skip", "fuse_matmul_adds")
+    assert done.returncode == 0
+    assert "nodes  3 -> 2" in done.stdout
+    assert model.with_name("a model.simplified.onnx").is_file()
+
+
+def test_the_name_map_is_carried(shipway, tmp_path):
+    (tmp_path / "net.py").write_text(
+        "import torch\n\n\nclass Net(torch.nn.Module):\n"
+        "    def __init__(self):\n        super().__init__()\n        self.fc = torch.nn.Linear(4, 3)\n\n"
+        "    def forward(self, x):\n        return self.fc(x.view(-1, 4)).relu().view(x.shape[0], -1)\n"
+    )
+    words = ("net.py:Net", "--input", "x:float32[batch,2,4]", "--no-proof")
+    done = shipway("export", *words, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    done = shipway("simplify", "export/model.onnx", "--json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    carried = json.loads((tmp_path / "export" / "model.simplified.map.json").read_text())
+    names = {
+        value.name
+        for value in onnx.load(tmp_path / "export" / "model.simplified.onnx").graph.output
+    }
+    simplified = onnx.load(tmp_path / "export" / "model.simplified.onnx").graph
+    names |= {name for node in simplified.node for name in (*node.input, *node.output)}
+    kept = [entry for entry in carried["tensors"] if entry["status"] == "kept"]
+    assert kept
+    assert {entry["onnx"] for entry in kept} <= names | {value.name for value in simplified.input}
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        (("absent.onnx",), 4, "No such file"),
+        (("MODEL", "--skip", "nothing"), 2, "There is no rule 'nothing'"),
+        (("MODEL", "--profile", "fast"), 2, "no profile 'fast'"),
+    ],
+)
+def test_mistakes_are_named(shipway, model, words, code, message):
+    done = shipway("simplify", *(model if word == "MODEL" else word for word in words))
+    assert done.returncode == code
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_truncated_model_is_named_and_nothing_is_written(shipway, model):
+    model.write_bytes(model.read_bytes()[:-20])
+    done = shipway("simplify", model)
+    assert done.returncode == 4
+    assert "a model.onnx" in done.stderr
+    assert not model.with_name("a model.simplified.onnx").exists()
+
+
+def test_two_files_that_differ_fail_with_their_output(shipway, model, tmp_path):
+    other = onnx.load(model)
+    other.graph.node[1].op_type = "MatMul"
+    weight = numpy_helper.to_array(other.graph.initializer[0]) * 1.01
+    other.graph.initializer[0].CopyFrom(numpy_helper.from_array(weight, "w"))
+    onnx.save(other, tmp_path / "other.onnx")
+    done = shipway("graph", "prove", model, tmp_path / "other.onnx")
+    assert done.returncode == 1
+    assert "FAIL" in done.stdout
+    assert "y" in done.stdout
+    assert (tmp_path / "other.proof.json").is_file()
+    same = shipway("graph", "prove", model, model, "--size", "n=2", "--json")
+    assert same.returncode == 0
+    assert json.loads(same.stdout)["passed"]

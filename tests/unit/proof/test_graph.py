@@ -1,0 +1,220 @@
+"""Proofs of edits: what is right passes, every kind of wrong is caught, and bisection names the rule."""
+
+from dataclasses import replace
+
+import numpy as np
+import onnx
+import onnx.parser
+import pytest
+from onnx import numpy_helper
+
+from shipway.errors import EngineError, ModelError
+from shipway.graph.loading import load_graph
+from shipway.graph.passes import catalogue
+from shipway.graph.rules import Rewrite, Rule
+from shipway.graph.saving import save_graph
+from shipway.graph.simplify import SimplifyOptions, simplify_graph
+from shipway.proof.graph import prove_graphs
+from shipway.proof.graph_bisect import bisect_changes, bisect_simplification
+
+HEAD = '<ir_version: 10, opset_import: ["" : 20]>\nmain '
+NUMBERS = np.random.default_rng(0)
+WEIGHTS = {
+    "w": NUMBERS.standard_normal((4, 3)).astype(np.float32),
+    "b": NUMBERS.standard_normal(3).astype(np.float32),
+}
+
+
+def save(path, text, weights=WEIGHTS):
+    proto = onnx.parser.parse_model(HEAD + text)
+    for name, array in weights.items():
+        proto.graph.initializer.append(numpy_helper.from_array(array, name))
+    onnx.save(proto, path)
+    return path
+
+
+@pytest.fixture
+def files(tmp_path):
+    def make(before, after, weights=WEIGHTS, other=None):
+        folder = tmp_path / "a folder"
+        folder.mkdir()
+        return (
+            save(folder / "be/fore.onnx".replace("/", "_"), before, weights),
+            save(folder / "after.onnx", after, weights if other is None else other),
+        )
+
+    return make
+
+
+LINEAR = "(float[n,4] x) => (float[n,3] y) <float[4,3] w, float[3] b> { m = MatMul(x, w)  y = Add(m, b) }"
+GEMM = "(float[n,4] x) => (float[n,3] y) <float[4,3] w, float[3] b> { y = Gemm(x, w, b) }"
+
+
+def test_the_same_mathematics_passes(files):
+    proof = prove_graphs(*files(LINEAR, GEMM))
+    assert proof.passed
+    assert {trial.inputs for trial in proof.trials} >= {"normal", "negative", "zeros", "large"}
+    assert {trial.sizes["n"] for trial in proof.trials} >= {0, 1}
+
+
+WRONG = {
+    "a weight": (LINEAR, LINEAR, {"w": WEIGHTS["w"] * np.float32(1.001), "b": WEIGHTS["b"]}),
+    "the order of a subtraction": (
+        "(float[n,4] x, float[n,4] z) => (float[n,4] y) { y = Sub(x, z) }",
+        "(float[n,4] x, float[n,4] z) => (float[n,4] y) { y = Sub(z, x) }",
+        {},
+    ),
+    "a padding that only negatives show": (
+        "(float[n,1,4] x) => (float[n,1,4] y) <int64[6] p = {0,0,1,0,0,1}> "
+        "{ a = Pad(x, p)  y = MaxPool<kernel_shape=[3]>(a) }",
+        "(float[n,1,4] x) => (float[n,1,4] y) { y = MaxPool<kernel_shape=[3], pads=[1,1]>(x) }",
+        {},
+    ),
+    "a batch that was baked in": (
+        "(float[n,4] x) => (float[k,2] y) <int64[2] t = {-1,2}> { y = Reshape(x, t) }",
+        "(float[n,4] x) => (float[k,2] y) <int64[2] t = {6,2}> { y = Reshape(x, t) }",
+        {},
+    ),
+    "a NaN that was lost": (
+        "(float[n,4] x) => (float[n,4] y) { y = Identity(x) }",
+        "(float[n,4] x) => (float[n,4] y) { i = IsNaN(x)  z = Cast<to=1>(i)  y = Where(i, z, x) }",
+        {},
+    ),
+    "an integer off by one": (
+        "(int64[n] x) => (int64[n] y) <int64 one = {1}> { y = Add(x, one) }",
+        "(int64[n] x) => (int64[n] y) <int64 one = {2}> { y = Add(x, one) }",
+        {},
+    ),
+    "a rectifier": (
+        "(float[n,4] x) => (float[n,4] y) { y = Identity(x) }",
+        "(float[n,4] x) => (float[n,4] y) { y = Relu(x) }",
+        {},
+    ),
+}
+
+
+@pytest.mark.parametrize("what", WRONG)
+def test_what_is_wrong_is_caught(files, what):
+    before, after, other = WRONG[what]
+    weights = WEIGHTS if "w" in other else {}
+    assert not prove_graphs(*files(before, after, weights, other)).passed
+
+
+def test_another_output_name_is_refused(files):
+    with pytest.raises(ModelError, match="outputs z:float32; before the edit they were y:float32"):
+        prove_graphs(
+            *files(
+                "(float[n] x) => (float[n] y) { y = Relu(x) }",
+                "(float[n] x) => (float[n] z) { z = Relu(x) }",
+                {},
+            )
+        )
+
+
+def test_a_dimension_that_is_fixed_now_is_refused(files):
+    with pytest.raises(ModelError, match="no longer dynamic"):
+        prove_graphs(
+            *files(
+                "(float[n] x) => (float[n] y) { y = Relu(x) }",
+                "(float[3] x) => (float[3] y) { y = Relu(x) }",
+                {},
+            )
+        )
+
+
+def test_what_the_model_refuses_itself_is_noted(files):
+    text = "(float[n,4] x) => (float[k,8] y) <int64[2] t = {-1,8}> { y = Reshape(x, t) }"
+    proof = prove_graphs(*files(text, text, {}))
+    assert proof.passed
+    assert any("which the model before refuses" in note for note in proof.notes)
+
+
+def test_a_model_that_runs_nowhere_is_an_error(files):
+    text = "(float[n,4] x) => (float[5] y) <int64[1] t = {5}> { y = Reshape(x, t) }"
+    with pytest.raises(EngineError, match="runs at no size"):
+        prove_graphs(*files(text, text, {}))
+
+
+def test_draws_are_compared_by_shape_and_said_to_be(files):
+    text = "(float[n] x) => (float[n] y) { a = RandomNormalLike(x)  y = Add(a, x) }"
+    proof = prove_graphs(*files(text, text, {}))
+    assert proof.passed
+    assert any("random" in note for note in proof.notes)
+
+
+def test_indices_stay_within_what_the_model_takes(files):
+    text = "(int64[n] x) => (float[n,3] y) <float[4,3] w> { y = Gather(w, x) }"
+    proof = prove_graphs(*files(text, text, {"w": WEIGHTS["w"]}))
+    assert proof.passed
+    assert proof.trials
+
+
+@pytest.mark.parametrize("guilty", range(1, 20))
+def test_bisection_finds_the_first_wrong_change(guilty):
+    asked = []
+
+    def passes(count):
+        asked.append(count)
+        return count < guilty
+
+    assert bisect_changes(19, passes) == guilty
+    assert len(asked) <= 5
+
+
+CHAIN = (
+    "(float[n,4] x) => (float[n,3] y) <float[4,3] w, float[3] b> {\n"
+    "  a = Identity(x)\n  t = Transpose<perm=[1,0]>(a)\n  u = Transpose<perm=[1,0]>(t)\n  r = Relu(u)\n"
+    "  m = MatMul(r, w)\n  o = Add(m, b)\n  e = Exp(o)\n  i = Reciprocal(e)\n  y = Mul(o, i)\n}"
+)
+
+
+def spoiled(rule):
+    """Return a rule that does what it should, and scales the result by 1.01."""
+
+    def propose(node, view):
+        rewrite = rule.propose(node, view)
+        if rewrite is None or not rewrite.values or rewrite.values[0] is None:
+            return rewrite
+        factor = view.constant(np.float32(1.01).reshape(()))
+        wrong = view.node("Mul", [rewrite.values[0], factor])
+        return Rewrite((wrong.outputs[0], *rewrite.values[1:]), (*rewrite.nodes, wrong))
+
+    return replace(rule, propose=propose)
+
+
+@pytest.mark.parametrize(
+    "name", ["remove_identities", "merge_transposes", "fuse_matmul_adds", "fuse_reciprocals"]
+)
+def test_a_rule_that_is_wrong_is_caught_and_named(tmp_path, monkeypatch, name):
+    """One rule of each class that makes floating-point values is spoiled."""
+    before = save(tmp_path / "before.onnx", CHAIN)
+    rules = tuple(
+        spoiled(rule) if rule.name == name else rule for rule in catalogue.PROFILES["portable"]
+    )
+    monkeypatch.setattr(catalogue, "PROFILES", {"portable": rules})
+    _judge(tmp_path, before, name)
+
+
+def test_a_wrong_assumption_is_caught_and_named(tmp_path, monkeypatch):
+    def propose(node, view):
+        return Rewrite((node.inputs[0],))
+
+    wrong = Rule(
+        "drop_rectifiers", "assumption", "Drops them.", ("Relu",), propose, assumes="x >= 0"
+    )
+    before = save(tmp_path / "before.onnx", CHAIN)
+    rules = (*catalogue.PROFILES["portable"], wrong)
+    monkeypatch.setattr(catalogue, "PROFILES", {"portable": rules})
+    _judge(tmp_path, before, "drop_rectifiers")
+
+
+def _judge(folder, before, name):
+    model = load_graph(before)
+    options = SimplifyOptions()
+    simplify_graph(model, options)
+    save_graph(model, folder / "after.onnx")
+    proof = prove_graphs(before, folder / "after.onnx")
+    assert not proof.passed
+    culprit = bisect_simplification(before, options, folder, proof)
+    assert culprit.change.rule == name
+    assert culprit.to_json()["reasons"]
