@@ -102,8 +102,10 @@ def put_in_place(old: ir.Value, new: ir.Value, names: Names, *, fresh: bool = Fa
         names: The names the model has taken.
         fresh: `new` was made for this place, so it takes the name, type and shape of `old` too.
     """
+    new.type = new.type or old.type
+    if fresh or is_output(old):
+        new.shape = new.shape or old.shape
     if fresh:
-        new.type, new.shape = new.type or old.type, new.shape or old.shape
         new.metadata_props.update(old.metadata_props)
     if is_output(old):
         new = _as_output(old, new, names)
