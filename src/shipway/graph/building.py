@@ -9,16 +9,20 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
+from shipway.graph.locating import all_nodes
 from shipway.graph.naming import Names, set_name
 
 __all__ = [
     "Splice",
     "add_initializer",
+    "attribute_of",
     "carry_metadata",
     "constant_array",
     "constant_ints",
     "drop_unused",
+    "feed",
     "is_output",
+    "nodes_of_type",
     "only_user",
     "put_in_place",
 ]
@@ -155,6 +159,36 @@ def drop_unused(nodes: Iterable[ir.Node]) -> int:
     return count
 
 
+def feed(node: ir.Node, index: int, value: ir.Value) -> None:
+    """Let an input of a node read another value, and remove what nothing reads any more."""
+    old = node.inputs[index]
+    node.replace_input_with(index, value)
+    producer = None if old is None else old.producer()
+    if producer is not None:
+        drop_unused([producer])
+    elif old is not None and not old.uses() and not old.is_graph_input():
+        _drop_initializer(old)
+
+
+def nodes_of_type(model: ir.Model, *op_types: str) -> list[ir.Node]:
+    """Return the nodes of the default domain with one of some types, in every graph."""
+    return [
+        node
+        for node in all_nodes(model)
+        if node.op_type in op_types and node.domain in {"", "ai.onnx"}
+    ]
+
+
+def attribute_of(node: ir.Node, name: str, default: Any = None) -> Any:
+    """Return the value of an attribute as Python value; the default where it is not set."""
+    attribute = node.attributes.get(name)
+    if attribute is None:
+        return default
+    if attribute.is_ref():
+        return None
+    return list(attribute.value) if isinstance(attribute.value, tuple) else attribute.value
+
+
 def _drop_initializer(value: ir.Value) -> None:
     graph = value.graph
     if graph is not None and value.name is not None and not is_output(value):
@@ -187,10 +221,17 @@ class Splice:
         inputs: Sequence[ir.Value | None],
         attributes: Mapping[str, Any] | None = None,
         *,
-        domain: str = "",
+        like: Sequence[ir.Node] = (),
     ) -> ir.Value:
-        """Add a node with one output, and return that."""
-        return self.ops(op_type, inputs, 1, attributes, domain=domain)[0]
+        """Add a node with one output, and return that.
+
+        Args:
+            op_type: Operator of the default domain.
+            inputs: What it reads.
+            attributes: As Python values.
+            like: Nodes whose metadata it gets, if not those of the splice.
+        """
+        return self.ops(op_type, inputs, 1, attributes, like=like)[0]
 
     def ops(
         self,
@@ -199,17 +240,16 @@ class Splice:
         count: int,
         attributes: Mapping[str, Any] | None = None,
         *,
-        domain: str = "",
+        like: Sequence[ir.Node] = (),
     ) -> Sequence[ir.Value]:
         """Add a node with several outputs, and return them."""
-        stem = self._like[-1].name or self._like[-1].op_type
+        like = like or self._like
+        stem = like[-1].name or like[-1].op_type
         name = self.names.take_node(f"{stem}/{op_type}")
-        node = ir.node(
-            op_type, inputs, dict(attributes or {}), domain=domain, num_outputs=count, name=name
-        )
+        node = ir.node(op_type, inputs, dict(attributes or {}), num_outputs=count, name=name)
         for value in node.outputs:
             value.name = self.names.take_value(f"{name}_output")
-        carry_metadata(self._like, node)
+        carry_metadata(like, node)
         graph = self._anchor.graph
         assert graph is not None, "a splice needs an anchor that is in a graph"  # noqa: S101
         graph.insert_before(self._anchor, node)
@@ -231,6 +271,33 @@ class Splice:
         value = self.op("Constant", [], {"value": ir.AttrTensor("value", tensor)})
         value.type, value.shape = ir.TensorType(tensor.dtype), ir.Shape(tensor.shape.numpy())
         return value
+
+    def unsqueeze(self, value: ir.Value, axis: int, *, like: Sequence[ir.Node] = ()) -> ir.Value:
+        """Add an Unsqueeze, in the form of the model's opset."""
+        return self._with_axes("Unsqueeze", value, axis, like)
+
+    def squeeze(self, value: ir.Value, axis: int, *, like: Sequence[ir.Node] = ()) -> ir.Value:
+        """Add a Squeeze, in the form of the model's opset."""
+        return self._with_axes("Squeeze", value, axis, like)
+
+    def _with_axes(
+        self, op_type: str, value: ir.Value, axis: int, like: Sequence[ir.Node]
+    ) -> ir.Value:
+        if self.model.opset_imports.get("", 0) < 13:
+            return self.op(op_type, [value], {"axes": [axis]}, like=like)
+        return self.op(op_type, [value, self.ints(axis)], like=like)
+
+    def pad(self, value: ir.Value, pads: Sequence[int]) -> ir.Value:
+        """Add a Pad with zeros, in the form of the model's opset."""
+        if self.model.opset_imports.get("", 0) < 11:
+            return self.op("Pad", [value], {"pads": list(pads)})
+        return self.op("Pad", [value, self.ints(*pads)])
+
+    def cut(self, value: ir.Value, axis: int, start: int, end: int) -> ir.Value:
+        """Add a Slice of one axis, in the form of the model's opset."""
+        if self.model.opset_imports.get("", 0) < 10:
+            return self.op("Slice", [value], {"axes": [axis], "starts": [start], "ends": [end]})
+        return self.op("Slice", [value, self.ints(start), self.ints(end), self.ints(axis)])
 
     def finish(self, old: Mapping[ir.Value, ir.Value]) -> None:
         """Put new values in the place of old ones, and remove what nothing reads any more."""

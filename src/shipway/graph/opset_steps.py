@@ -290,6 +290,8 @@ def _pad_17(node: Any, graph: Any) -> None:
 
 
 def _dropout_11(node: Any, graph: Any) -> None:
+    if len(node.output) > 1 and node.output[1]:
+        raise ModelError("its mask is read, and opset 11 does not say what that is")
     training = _constant(node, 2, graph)
     if training is not None and bool(training):
         raise ModelError("it drops at random while training")
@@ -297,6 +299,23 @@ def _dropout_11(node: Any, graph: Any) -> None:
     _remove(node, "seed")
     _set(node, "ratio", 0.5 if ratio is None else float(ratio))
     del node.input[1:]
+
+
+def _resize_12(node: Any, graph: Any) -> None:
+    """Put empty tensors where opset 12 wants roi and scales, needed or not."""
+    while len(node.input) < 3:
+        node.input.append("")
+    for index, name in ((1, "resize_roi"), (2, "resize_scales")):
+        if not node.input[index]:
+            empty = ir.tensor(np.zeros(0, np.float32), name=name)
+            graph.initializer.append(ir.serde.serialize_tensor(empty))
+            node.input[index] = name
+
+
+def _pool_21(node: Any, graph: Any) -> None:
+    del graph
+    if _attribute(node, "ceil_mode", 0):
+        raise ModelError("it rounds sizes up, and opset 22 changed how")
 
 
 def _constant_11(node: Any, graph: Any) -> None:
@@ -333,7 +352,10 @@ _CONSTANT_FORMS = {
     "value_floats": np.float32,
 }
 _RULES: dict[tuple[str, int], Callable[[Any, Any], None]] = {
+    ("AveragePool", 21): _pool_21,
+    ("MaxPool", 21): _pool_21,
     ("GridSample", 19): _grid_sample_19,
+    ("Resize", 12): _resize_12,
     ("Split", 17): _split_17,
     ("RoiAlign", 15): _roi_align_15,
     ("QuantizeLinear", 12): _quantize_12,

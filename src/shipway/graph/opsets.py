@@ -120,7 +120,7 @@ def _plan(
         ModelError: It cannot be expressed in that opset.
     """
     if any(True for _ in subgraphs_of(node)):
-        _check_outer(node, version)
+        _check_outer(node, before, version)
         return None
     try:
         if version > before:
@@ -132,10 +132,12 @@ def _plan(
         ) from error
 
 
-def _check_outer(node: ir.Node, version: int) -> None:
+def _check_outer(node: ir.Node, before: int, version: int) -> None:
     """Check a node with sub-graphs: later versions only let it carry more types."""
     schema = find_schema(node.op_type, "", version)
     problem = "there is no such operator" if schema is None else form_problem(node, schema)
+    if node.op_type == "Scan" and (before < 9) != (version < 9):
+        problem = "opset 9 gave it another form"
     if problem:
         raise ModelError(f"{_label(node)} cannot be expressed in opset {version}: {problem}.")
 

@@ -79,24 +79,41 @@ def _range(least: int, most: int) -> str:
 
 
 def _type_problem(node: ir.Node, schema: Any) -> str:
-    bound: dict[str, ir.DataType] = {}
+    bound: dict[str, str] = {}
     for value, formal in (
         *_pairs(node.inputs, schema.inputs),
         *_pairs(node.outputs, schema.outputs),
     ):
-        dtype = None if value is None else value.dtype
-        if value is None or dtype is None or not isinstance(value.type, ir.TensorType):
+        if value is None and formal.option.name == "Single":
+            return f"it needs its input {formal.name}"
+        text = "" if value is None else _type_text(value.type)
+        if value is None or not text:
             continue
-        text = f"tensor({_ONNX_NAMES.get(dtype, dtype.name.lower())})"
         if text not in formal.types:
-            return f"'{value.name}' is {dtype.name.lower()}, which it does not take"
+            return f"'{value.name}' is {_short(text)}, which it does not take"
         is_same = formal.option.name != "Variadic" or formal.is_homogeneous
-        if is_same and bound.setdefault(formal.type_str, dtype) is not dtype:
-            return f"'{value.name}' is {dtype.name.lower()}, another is {bound[formal.type_str].name.lower()}"
+        if is_same and bound.setdefault(formal.type_str, text) != text:
+            return f"'{value.name}' is {_short(text)}, another is {_short(bound[formal.type_str])}"
     return ""
 
 
-_ONNX_NAMES = {ir.DataType.FLOAT: "float", ir.DataType.DOUBLE: "double"}
+def _type_text(kind: ir.TypeProtocol | None) -> str:
+    """Write a type as ONNX's schemas do; "" for an unknown one."""
+    if isinstance(kind, ir.TensorType):
+        known = kind.dtype is not ir.DataType.UNDEFINED
+        return f"tensor({_NAMES.get(kind.dtype, kind.dtype.name.lower())})" if known else ""
+    for wrapper, name in ((ir.SequenceType, "seq"), (ir.OptionalType, "optional")):
+        if isinstance(kind, wrapper):
+            inner = _type_text(kind.elem_type)
+            return f"{name}({inner})" if inner else ""
+    return ""
+
+
+def _short(text: str) -> str:
+    return text.removeprefix("tensor(").removesuffix(")") if text.startswith("tensor(") else text
+
+
+_NAMES = {ir.DataType.FLOAT: "float", ir.DataType.DOUBLE: "double"}
 
 
 def _pairs(
