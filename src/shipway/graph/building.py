@@ -19,6 +19,7 @@ __all__ = [
     "carry_metadata",
     "constant_array",
     "constant_ints",
+    "constant_tensor",
     "drop_unused",
     "feed",
     "is_output",
@@ -35,15 +36,20 @@ def constant_array(value: ir.Value | None, *, limit_bytes: int = _LARGEST_READ_B
 
     An initializer that is a graph input too is no constant: the caller may override it.
     """
-    if value is None or value.is_graph_input():
-        return None
-    tensor = value.const_value if value.is_initializer() else _constant_tensor(value.producer())
+    tensor = constant_tensor(value)
     if tensor is None or tensor.nbytes > limit_bytes:
         return None
     return tensor.numpy()
 
 
-def _constant_tensor(node: ir.Node | None) -> ir.TensorProtocol | None:
+def constant_tensor(value: ir.Value | None) -> ir.TensorProtocol | None:
+    """Return the tensor of a constant, unread; None for every other value."""
+    if value is None or value.is_graph_input():
+        return None
+    return value.const_value if value.is_initializer() else _tensor_of(value.producer())
+
+
+def _tensor_of(node: ir.Node | None) -> ir.TensorProtocol | None:
     if node is None or node.op_type != "Constant" or node.domain not in {"", "ai.onnx"}:
         return None
     for name, attribute in node.attributes.items():

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from shipway.graph.edits.result import Edit, EditResult
 from shipway.graph.edits.weights import changed_weight
 from shipway.graph.locating import all_graphs
+from shipway.graph.weights import SparseTensor
 
 __all__ = ["EDIT", "apply"]
 
@@ -39,13 +40,13 @@ def apply(model: ir.Model, *, limit: float = 65504.0) -> EditResult:
 
 def _clamp(limit: float) -> Any:
     def clamp(array: NDArray[Any]) -> NDArray[Any]:
-        return np.clip(array, -limit, limit)
+        return np.asarray(np.clip(array, -limit, limit))
 
     return clamp
 
 
 def _is_beyond(tensor: ir.TensorProtocol, limit: float) -> bool:
-    if tensor.dtype not in _FLOATS:
+    if tensor.dtype not in _FLOATS or isinstance(tensor, SparseTensor):
         return False
     with np.errstate(invalid="ignore"):
         return bool(np.any(np.abs(tensor.numpy()) > limit))

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from shipway.graph.building import Splice, attribute_of, nodes_of_type
+from shipway.graph.building import (
+    Splice,
+    attribute_of,
+    constant_tensor,
+    nodes_of_type,
+)
 from shipway.graph.edits.merge_transposes import ELEMENTWISE
 from shipway.graph.edits.result import Edit, EditResult
-from shipway.graph.edits.weights import changed_weight, constant_weight
+from shipway.graph.edits.weights import changed_weight
 from shipway.graph.inferring import infer_values
 from shipway.graph.naming import Names
 
@@ -80,7 +85,7 @@ def _widened(splice: Splice, value: ir.Value, wide: dict[ir.Value, ir.Value]) ->
 
 
 def _wide_weight(splice: Splice, weight: ir.Value) -> ir.Value:
-    tensor = constant_weight(weight)
+    tensor = constant_tensor(weight)
     if tensor is None:
         return splice.unsqueeze(weight, _AXIS)
     first, second, size = tensor.shape.numpy()

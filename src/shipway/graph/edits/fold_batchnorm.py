@@ -8,9 +8,16 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from shipway.graph.building import Splice, attribute_of, constant_array, nodes_of_type, only_user
+from shipway.graph.building import (
+    Splice,
+    attribute_of,
+    constant_array,
+    constant_tensor,
+    nodes_of_type,
+    only_user,
+)
 from shipway.graph.edits.result import Edit, EditResult
-from shipway.graph.edits.weights import changed_weight, constant_weight
+from shipway.graph.edits.weights import changed_weight
 from shipway.graph.naming import Names
 
 __all__ = ["EDIT", "apply"]
@@ -48,7 +55,7 @@ def _why_not(before: ir.Node, node: ir.Node) -> str:
         "the ConvTranspose before it has groups": kind == "ConvTranspose"
         and attribute_of(before, "group", 1) != 1,
         "the Gemm before it scales its bias": attribute_of(before, "beta", 1.0) != 1.0,
-        "weights are computed": constant_weight(before.inputs[1]) is None
+        "weights are computed": constant_tensor(before.inputs[1]) is None
         or any(constant_array(one) is None for one in node.inputs[1:]),
         "the bias before it is not one constant a channel": bias is not None
         and np.ndim(constant_array(bias)) != 1,
@@ -59,7 +66,7 @@ def _why_not(before: ir.Node, node: ir.Node) -> str:
 def _fold(splice: Splice, before: ir.Node, node: ir.Node) -> None:
     gamma, beta, mean, variance = (_wide(one) for one in node.inputs[1:5])
     scale = gamma / np.sqrt(variance + attribute_of(node, "epsilon", 1e-5))
-    tensor = constant_weight(before.inputs[1])
+    tensor = constant_tensor(before.inputs[1])
     assert tensor is not None, "the caller has looked"  # noqa: S101
     shape = tuple(tensor.shape.numpy())
     axis = 0 if before.op_type == "Conv" or attribute_of(before, "transB", 0) else 1

@@ -9,10 +9,15 @@ import numpy as np
 import onnx_ir as ir
 
 from shipway.errors import UsageError
-from shipway.graph.building import Splice, attribute_of, nodes_of_type
+from shipway.graph.building import (
+    Splice,
+    attribute_of,
+    constant_tensor,
+    nodes_of_type,
+)
 from shipway.graph.edits.result import Edit, EditResult
 from shipway.graph.edits.slices import TO_THE_END
-from shipway.graph.edits.weights import changed_weight, constant_weight
+from shipway.graph.edits.weights import changed_weight
 from shipway.graph.naming import Names
 
 __all__ = ["EDIT", "apply"]
@@ -34,7 +39,7 @@ def apply(model: ir.Model, *, limit: int = 255) -> EditResult:
     notes = []
     changed = 0
     for node in nodes_of_type(model, "Conv"):
-        tensor = constant_weight(node.inputs[1])
+        tensor = constant_tensor(node.inputs[1])
         if tensor is None or max(tensor.shape.numpy()[2:], default=0) <= limit:
             continue
         if attribute_of(node, "auto_pad", "NOTSET") not in {"NOTSET", "VALID"}:

@@ -15,11 +15,12 @@ from shipway.graph.building import (
     attribute_of,
     constant_array,
     constant_ints,
+    constant_tensor,
     nodes_of_type,
     only_user,
 )
 from shipway.graph.edits.result import Edit, EditResult
-from shipway.graph.edits.weights import changed_weight, constant_weight
+from shipway.graph.edits.weights import changed_weight
 from shipway.graph.naming import Names
 
 __all__ = ["EDIT", "apply"]
@@ -56,14 +57,14 @@ class _Match:
 
 
 def _match(node: ir.Node) -> _Match | None:
-    weight = constant_weight(node.inputs[1])
+    weight = constant_tensor(node.inputs[1])
     source, nodes, bias = node.inputs[0], [node], None
     if weight is None or source is None or len(weight.shape.numpy()) != 2:
         return None
     after = only_user(node.outputs[0])
     if after is not None and after.op_type == "Add":
         other = after.inputs[1] if after.inputs[0] is node.outputs[0] else after.inputs[0]
-        bias = constant_weight(other)
+        bias = constant_tensor(other)
         if bias is None or tuple(bias.shape.numpy()) != (weight.shape.numpy()[1],):
             return None
         nodes.append(after)

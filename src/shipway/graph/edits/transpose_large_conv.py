@@ -5,9 +5,14 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from shipway.graph.building import Splice, attribute_of, nodes_of_type
+from shipway.graph.building import (
+    Splice,
+    attribute_of,
+    constant_tensor,
+    nodes_of_type,
+)
 from shipway.graph.edits.result import Edit, EditResult
-from shipway.graph.edits.weights import changed_weight, constant_weight
+from shipway.graph.edits.weights import changed_weight
 from shipway.graph.inferring import infer_values
 from shipway.graph.naming import Names
 
@@ -27,7 +32,7 @@ def apply(model: ir.Model, *, limit: int = 1024) -> EditResult:
     known = infer_values(model)
     changed = 0
     for node in nodes_of_type(model, "Conv"):
-        source, tensor = node.inputs[0], constant_weight(node.inputs[1])
+        source, tensor = node.inputs[0], constant_tensor(node.inputs[1])
         one = known.get((source.name if source is not None else "") or "")
         shape = None if one is None else one.shape
         if tensor is None or shape is None or len(shape) != 4 or source is None:

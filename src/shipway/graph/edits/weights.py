@@ -10,14 +10,7 @@ from numpy.typing import NDArray
 
 from shipway.graph.weights import LazyTensor
 
-__all__ = ["changed_weight", "constant_weight"]
-
-
-def constant_weight(value: ir.Value | None) -> ir.TensorProtocol | None:
-    """Return the tensor of an initializer nobody can override; None for every other value."""
-    if value is None or value.is_graph_input() or not value.is_initializer():
-        return None
-    return value.const_value
+__all__ = ["changed_weight"]
 
 
 def changed_weight(
