@@ -20,7 +20,7 @@ def apply(model: ir.Model) -> EditResult:
     raise ModelError(
         "BigKernel rewrites attention for one compiler's fixed pattern, and what it writes is not "
         "portable ONNX: no other runtime, so no proof, can run it.",
-        hint="From opset 23 on attention is an operator: shipway graph simplify --profile modern. "
+        hint="From opset 23 on attention is an operator: shipway simplify MODEL --profile modern. "
         "Your own fused operator: shipway graph edit MODEL rewrite-pattern --allow.",
     )
 

@@ -44,20 +44,30 @@ def apply(model: ir.Model, *, to: int = 16, at: str = "", axis: int = 1) -> Edit
     padded = -(-size // to) * to
     if padded == size:
         return EditResult(EDIT.name, 0, (f"'{start.name}' has {size} tokens, a multiple of {to}",))
-    padding = Padding(model, Names(model), known, size, padded)
-    _spread(padding, start, axis)
-    sort_graph(model)
-    if not padding.masked:
+    trial = model.clone()
+    if not _pad(trial, locate_value(trial, start.name or ""), axis, known, padded).masked:
         raise ModelError(
             f"No Softmax is over the {size} tokens of '{start.name}', as attention would have it.",
-            hint="Name another value with --at, or simplify the model first.",
+            hint="Simplify the model first, so that its shapes are constants, or name another "
+            "value with --at.",
         )
+    padding = _pad(model, start, axis, known, padded)
     notes = [
         f"{size} -> {padded} tokens at '{start.name}'",
         f"masked in {len(padding.masked)} Softmax",
         *(f"cut back to {size} before {one}" for one in padding.cuts),
     ]
     return EditResult(EDIT.name, padding.changed, tuple(notes))
+
+
+def _pad(
+    model: ir.Model, start: ir.Value, axis: int, known: dict[str, Inferred], padded: int
+) -> Padding:
+    size = _size(start, axis, known)
+    padding = Padding(model, Names(model), dict(known), size, padded)
+    _spread(padding, start, axis)
+    sort_graph(model)
+    return padding
 
 
 def _find_tokens(model: ir.Model, known: dict[str, Inferred]) -> ir.Value:
