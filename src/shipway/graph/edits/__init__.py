@@ -1,0 +1,1 @@
+"""Named edits: one file each, found by name through the registry."""
