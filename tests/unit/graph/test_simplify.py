@@ -1,5 +1,7 @@
 """The simplifier as a whole: guarantees, journal, limits."""
 
+from pathlib import Path
+
 import numpy as np
 import onnx
 import onnx_ir as ir
@@ -126,3 +128,10 @@ def test_operators_of_other_domains_are_opaque():
         "  a = mine.Count(x)\n  b = mine.Count(x)\n  y = Sub(a, b)\n}"
     )
     assert simplify_graph(model).changes == ()
+
+
+def test_the_documentation_lists_every_rule():
+    text = (Path(__file__).parents[3] / "docs" / "how-to" / "simplify-a-graph.md").read_text()
+    names = {"exact": "every bit", "reassociating": "reassociating", "assumption": "assumption"}
+    for rule in ALL_RULES:
+        assert f"| `{rule.name}` | {names[rule.kind]} | {rule.summary}" in text

@@ -65,8 +65,10 @@ WRONG = {
         {},
     ),
     "a padding that only negatives show": (
-        ("(float[n,1,4] x) => (float[n,1,4] y) <int64[6] p = {0,0,1,0,0,1}> "
-        "{ a = Pad(x, p)  y = MaxPool<kernel_shape=[3]>(a) }"),
+        (
+            "(float[n,1,4] x) => (float[n,1,4] y) <int64[6] p = {0,0,1,0,0,1}> "
+            "{ a = Pad(x, p)  y = MaxPool<kernel_shape=[3]>(a) }"
+        ),
         "(float[n,1,4] x) => (float[n,1,4] y) { y = MaxPool<kernel_shape=[3], pads=[1,1]>(x) }",
         {},
     ),
