@@ -84,6 +84,9 @@ def _outline(model: ir.Model, large: Mapping[str, ir.TensorProtocol]) -> tuple[A
     with collector_paused(), _without_data(model, large):
         proto = ir.serde.serialize_model(model)
     return_leftovers(model, proto)
+    for entry in proto.opset_import:
+        if not entry.domain:
+            entry.ClearField("domain")  # an empty text that is written takes two bytes
     tensors = [onnx.TensorProto() for _ in proto.graph.initializer]
     for copy, tensor in zip(tensors, proto.graph.initializer, strict=True):
         copy.CopyFrom(tensor)

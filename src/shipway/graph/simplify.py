@@ -171,6 +171,8 @@ class _Simplifier:
 
     def _try_rules(self, node: ir.Node) -> None:
         for rule in self._rules.get(node.op_type, ()) if _is_plain(node) else ():
+            if self.applier.is_done:
+                return
             rewrite = rule.propose(node, self.view)
             if rewrite is None or not self.applier.apply(rule, node, rewrite):
                 continue

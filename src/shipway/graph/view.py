@@ -104,6 +104,10 @@ class View:
         """Return an initializer that is computed when it is read or saved: for large weights."""
         return self._initializer(LazyTensor(compute, None, dtype, tuple(shape)))
 
+    def adopt(self, value: ir.Value) -> None:
+        """Make an initializer of a sub-graph one of the main graph; names are unique throughout."""
+        self.model.graph.register_initializer(value)
+
     def integers(self, numbers: Sequence[int]) -> ir.Value:
         """Return an int64 vector as an initializer."""
         return self.constant(np.array(numbers, np.int64))

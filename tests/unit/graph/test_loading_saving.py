@@ -85,6 +85,8 @@ def make_model():
 def canonical(model):
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
+    for entry in copy.opset_import:
+        entry.domain = entry.domain
     for part in (copy.graph.initializer, copy.graph.value_info, copy.opset_import):
         ordered = sorted(part, key=lambda one: one.SerializeToString())
         del part[:]

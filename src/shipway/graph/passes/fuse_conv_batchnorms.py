@@ -1,4 +1,4 @@
-"""Folds a batch normalization into the convolution before it."""
+"""Folds a batch normalization into the convolution before it, transposed or not."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _FLOATS = frozenset({ir.DataType.FLOAT, ir.DataType.DOUBLE, ir.DataType.FLOAT16}
 
 def propose(node: ir.Node, view: View) -> Rewrite | None:
     """Propose a Conv with scaled weights. The scale is computed in float64."""
-    before = view.producer(node.inputs[0], "Conv")
+    before = view.producer(node.inputs[0], "Conv", "ConvTranspose")
     if before is None or node.attributes.get_int("training_mode") or len(node.inputs) != 5:
         return None
     unread = not any(value.uses() or value.is_graph_output() for value in node.outputs[1:])
@@ -26,28 +26,35 @@ def propose(node: ir.Node, view: View) -> Rewrite | None:
     dtype = view.fact(weight).dtype
     if not (unread and private and dtype in _FLOATS) or weight is None or dtype is None:
         return None
-    parts = [view.array(value) for value in node.inputs[1:]]
-    numbers = view.array(weight)
-    bias = _bias(before, view)
-    if numbers is None or bias is None or any(part is None for part in parts):
+    fused_numbers = _scaled(node, before, view)
+    if fused_numbers is None or not all(_fits(array, dtype) for array in fused_numbers):
         return None
-    scale, shift, mean, variance = (np.asarray(part, np.float64) for part in parts)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        factor = scale / np.sqrt(variance + (node.attributes.get_float("epsilon", 1e-5) or 0.0))
-    if not np.isfinite(factor).all():
-        return None
-    scaled = numbers * factor.reshape(-1, *[1] * (numbers.ndim - 1))
-    moved = (bias - mean) * factor + shift
-    if not _fits(scaled, dtype) or not _fits(moved, dtype):
-        return None
+    scaled, moved = fused_numbers
     attributes = {name: one.value for name, one in before.attributes.items()}
     inputs = [
         before.inputs[0],
         view.constant(scaled.astype(dtype.numpy())),
         view.constant(moved.astype(dtype.numpy())),
     ]
-    fused = view.node("Conv", inputs, attributes)
+    fused = view.node(before.op_type, inputs, attributes)
     return Rewrite((fused.outputs[0], *[None] * (len(node.outputs) - 1)), (fused,))
+
+
+def _scaled(node: ir.Node, before: ir.Node, view: View) -> tuple[NDArray[Any], NDArray[Any]] | None:
+    """Return the weights and the bias with the normalization in them, in float64."""
+    parts = [view.array(value) for value in node.inputs[1:]]
+    numbers, bias = view.array(before.inputs[1]), _bias(before, view)
+    axis = 0 if before.op_type == "Conv" else 1
+    grouped = axis == 1 and before.attributes.get_int("group", 1) != 1
+    if numbers is None or bias is None or grouped or any(part is None for part in parts):
+        return None
+    scale, shift, mean, variance = (np.asarray(part, np.float64) for part in parts)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        factor = scale / np.sqrt(variance + (node.attributes.get_float("epsilon", 1e-5) or 0.0))
+    if not np.isfinite(factor).all():
+        return None
+    shape = (-1, *[1] * (numbers.ndim - 1 - axis))
+    return numbers * factor.reshape(shape), (bias - mean) * factor + shift
 
 
 def _bias(conv: ir.Node, view: View) -> NDArray[Any] | None:
@@ -66,7 +73,7 @@ def _fits(array: NDArray[Any], dtype: ir.DataType) -> bool:
 RULE = Rule(
     "fuse_conv_batchnorms",
     "reassociating",
-    "Folds BatchNormalization into the Conv before it, where nobody else reads that Conv.",
+    "Folds BatchNormalization into the Conv or ConvTranspose before it, where nobody else reads that.",
     ("BatchNormalization",),
     propose,
 )

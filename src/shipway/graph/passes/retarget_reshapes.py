@@ -18,6 +18,12 @@ def propose(node: ir.Node, view: View) -> Rewrite | None:
     output, first = view.shape(node.outputs[0]), node.inputs[0]
     if output is None or first is None:
         return None
+    if (copied := _copied(node, view)) is not None:
+        return Rewrite(operands={1: view.integers(copied)})
+    return _shortest(node, first, output, view)
+
+
+def _shortest(node: ir.Node, first: ir.Value, output: Shape, view: View) -> Rewrite | None:
     source = _source(first, output, view)
     target = target_of(view.shape(source), output, nonempty=view.knowledge.nonempty)
     if target is None:
@@ -34,6 +40,24 @@ def propose(node: ir.Node, view: View) -> Rewrite | None:
     if current is None or (operands and [*map(int, current)] != target):
         operands[1] = view.integers(target)
     return Rewrite(operands=operands) if operands else None
+
+
+def _copied(node: ir.Node, view: View) -> list[int] | None:
+    """Return a computed target with 0 for each number that is the input's size at its place.
+
+    That is what a computed number means there even where it is 0, so that a -1 may stay beside it.
+    """
+    if node.op_type != "Reshape" or view.opset < 5 or node.attributes.get_int("allowzero"):
+        return None
+    shape, content = view.shape(node.inputs[0]), view.content(node.inputs[1])
+    if shape is None or content is None or view.is_constant(node.inputs[1]):
+        return None
+    found = [
+        dim if isinstance(dim, int) else 0 if index < len(shape) and shape[index] == dim else None
+        for index, dim in enumerate(content)
+    ]
+    numbers = [size for size in found if size is not None]
+    return numbers if len(numbers) == len(found) else None
 
 
 def _is_settled(node: ir.Node, view: View) -> bool:

@@ -45,3 +45,16 @@ def test_a_variance_that_gives_no_finite_scale_stays(simplify):
         sizes=(),
     )
     assert found.ops == ["Conv", "BatchNormalization"]
+
+
+def test_a_transposed_convolution_takes_it_too(simplify):
+    found = simplify(
+        HEAD + "(float[n,3,5,5] x) => (float[n,4,7,7] y) "
+        "<float[3,4,3,3] u, float[4] s, float[4] b, float[4] m, float[4] v> {\n"
+        "  a = ConvTranspose(x, u)\n  y = BatchNormalization(a, s, b, m, v)\n}",
+        weights={
+            "u": NUMBERS.standard_normal((3, 4, 3, 3)).astype(np.float32),
+            **{name: array for name, array in weights().items() if name != "w"},
+        },
+    )
+    assert found.ops == ["ConvTranspose"]

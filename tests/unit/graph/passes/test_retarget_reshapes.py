@@ -64,3 +64,12 @@ def test_a_computed_zero_is_taken_for_a_copy_unless_it_is_said_that_there_is_non
     loose = simplify_graph(ir.from_onnx_text(text), SimplifyOptions(nonempty=True))
     assert loose.assumes == ("no dimension is 0",)
     assert loose.nodes_after <= strict.nodes_after
+
+
+def test_a_number_that_is_the_size_at_its_place_is_copied_beside_an_open_one(simplify):
+    found = simplify(
+        HEAD
+        + "(float[n,h,w,6] x) => (float[n,k,6] y) <int64[1] i = {0}, int64[1] r = {-1}, int64[1] six = {6}> {\n"
+        "  s = Shape(x)\n  a = Gather<axis=0>(s, i)\n  t = Concat<axis=0>(a, r, six)\n  y = Reshape(x, t)\n}"
+    )
+    assert found.ops == ["Reshape"]

@@ -1,0 +1,41 @@
+"""Puts the branch of an If in its place where the condition is known."""
+
+from __future__ import annotations
+
+import onnx_ir as ir
+
+from shipway.graph.rules import Rewrite, Rule
+from shipway.graph.view import View
+
+__all__ = ["RULE"]
+
+
+def propose(node: ir.Node, view: View) -> Rewrite | None:
+    """Propose the nodes of the branch that is always taken."""
+    condition = view.array(node.inputs[0])
+    if condition is None or condition.size != 1:
+        return None
+    branch = node.attributes["then_branch" if condition.item() else "else_branch"].as_graph()
+    values = list(branch.outputs)
+    if any(value.producer() is None or value.producer().graph is not branch for value in values):  # type: ignore[union-attr] # None is asked for first
+        return None
+    for name, value in list(branch.initializers.items()):
+        del branch.initializers[name]
+        view.adopt(value)
+    nodes = list(branch)
+    taken = {other.name for other in node.graph or ()}
+    for inner in nodes:
+        if inner.name in taken:
+            inner.name = f"{node.name}/{inner.name}" if node.name else None
+    branch.outputs.clear()
+    branch.remove(nodes)
+    return Rewrite(tuple(values), tuple(nodes))
+
+
+RULE = Rule(
+    "inline_branches",
+    "exact",
+    "Puts the branch of an If in its place where the condition is known.",
+    ("If",),
+    propose,
+)
