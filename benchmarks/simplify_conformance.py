@@ -3,7 +3,7 @@
 Each case of `onnx.backend.test` that ONNX Runtime runs with its optimiser off is simplified and run
 again: as it comes, with free sizes, with constants in place of inputs. What differs is listed by name.
 
-Run: .venv/bin/python benchmarks/simplify_conformance.py [--write]
+Run: .venv/bin/python benchmarks/simplify_conformance.py [--write] [--profile NAME]
 With --write the page docs/reference/simplify-conformance.md is written anew.
 """
 
@@ -69,18 +69,22 @@ def reasons() -> list[str]:
     return lines + [f"| {count} | {why} |" for why, count in counts.most_common()]
 
 
+REASONS = {
+    r"Unsupported model IR version: (\d+)": "the model has IR version {}",
+    r"official support for domain ai.onnx is till opset (\d+)": "the model is newer than opset {}",
+    r"Could not find an implementation for (\w+)": "no kernel for {} of these types",
+    r"Fatal error: ([\w.]+):": "no operators of {}",
+    r"Numpy_type \d+ (can't be converted)": "inputs that {}: narrow types",
+    r"(INVALID_GRAPH|INVALID_ARGUMENT|Type Error)": "{}",
+}
+
+
 def reason(message: str) -> str:
     """The message without names of cases, so that alike ones are counted together."""
-    for pattern in (
-        r"Unsupported model IR version: \d+",
-        r"[Oo]nly \*?guarantees\*? support for models stamped with official released onnx opset",
-        r"NOT_IMPLEMENTED : Could not find an implementation for \w+",
-        r"Fatal error: [\w.:]+",
-        r"INVALID_GRAPH|INVALID_ARGUMENT|Type Error|RUNTIME_EXCEPTION",
-    ):
+    for pattern, words in REASONS.items():
         if match := re.search(pattern, message):
-            return match.group(0)
-    return shorten(message)[:80]
+            return words.format(match.group(1))
+    return "other"
 
 
 def write_page(surveys: list[Survey]) -> None:
@@ -92,17 +96,18 @@ def write_page(surveys: list[Survey]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--write", action="store_true", help=f"write {PAGE.relative_to(ROOT)}")
-    write = parser.parse_args().write
+    parser.add_argument("--profile", action="append", choices=PROFILES, help="only this one")
+    options = parser.parse_args()
     warnings.simplefilter("ignore")  # numpy's, from ONNX's own generators
     surveys = []
     with tempfile.TemporaryDirectory() as folder:
-        for profile in PROFILES:
+        for profile in options.profile or PROFILES:
             for variant in VARIANTS:
                 surveys.append(survey(variant, profile, Path(folder)))
                 print(row(surveys[-1]), flush=True)
     for line in named("Failed", surveys, "failed"):
         print(line)
-    if write:
+    if options.write:
         write_page(surveys)
     run = sum(found.run for found in surveys)
     failed = sum(len(found.failed) for found in surveys)

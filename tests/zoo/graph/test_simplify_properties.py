@@ -5,13 +5,15 @@ from pathlib import Path
 import onnx
 import pytest
 from hostile.cases import CARRIED, CASES
-from hostile.checking import check_signature, node_types
+from hostile.checking import check, check_signature, compare, node_types
+from hostile.execution import run_model
 
 pytest.importorskip("shipway.graph.simplify")
 
 from hostile.simplifying import PROFILES, simplified
 
 from shipway.graph.loading import load_graph
+from shipway.graph.saving import save_graph
 from shipway.graph.simplify import SimplifyOptions, simplify_graph
 
 both = pytest.mark.parametrize("profile", PROFILES)
@@ -54,13 +56,31 @@ def test_signature_and_counts(name: str, profile: str, tmp_path: Path) -> None:
 
 
 @every
-def test_limit_zero_changes_nothing(name: str, tmp_path: Path) -> None:
-    path = tmp_path / "before.onnx"
-    onnx.save(CASES[name].model, path)
+def test_limit_zero_changes_nothing_that_is_read(name: str, tmp_path: Path) -> None:
+    """Without a change only what nobody reads may go: that is where a bisection starts."""
+    case, path = CASES[name], tmp_path / "before.onnx"
+    onnx.save(case.model, path)
     model = load_graph(path)
-    report = simplify_graph(model, SimplifyOptions(limit=0))
-    assert report.changes == ()
-    assert report.nodes_after == report.nodes_before
+    assert simplify_graph(model, SimplifyOptions(limit=0)).changes == ()
+    save_graph(model, tmp_path / "after.onnx")
+    check(case.model, onnx.load(tmp_path / "after.onnx"), case.feeds, case.kind)
+
+
+@every
+def test_limit_makes_the_first_changes(name: str, tmp_path: Path) -> None:
+    """A limit of n makes the first n changes of the whole run, and the result computes the same."""
+    case, path = CASES[name], tmp_path / "before.onnx"
+    onnx.save(case.model, path)
+    whole = simplify_graph(load_graph(path)).changes
+    limit, model = len(whole) // 2, load_graph(path)
+    assert simplify_graph(model, SimplifyOptions(limit=limit)).changes == whole[:limit]
+    save_graph(model, tmp_path / "after.onnx")
+    exact = all(change.kind == "exact" for change in whole[:limit])
+    expected = run_model(case.model, case.feeds) if case.kind == "equal" else []
+    actual = run_model(onnx.load(tmp_path / "after.onnx"), case.feeds) if expected else []
+    for before, after in zip(expected, actual, strict=True):
+        for output, value in before.items():
+            compare(value, after[output], exact, output)
 
 
 @every

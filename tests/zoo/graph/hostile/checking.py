@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import onnx
-from google.protobuf.message import Message
 
 from hostile.casebook import Array, Feeds, Kind
 from hostile.execution import Outputs, open_session, run_model
@@ -127,10 +126,10 @@ def declared_type(proto: onnx.TypeProto) -> tuple[Any, ...]:
     return (which, tensor.elem_type, tuple(declared_dim(dim) for dim in tensor.shape.dim))
 
 
-def declared_dim(dim: Message) -> int | str:
-    if dim.HasField("dim_value") and dim.dim_value >= 0:  # type: ignore[attr-defined]
-        return dim.dim_value  # type: ignore[attr-defined, no-any-return]
-    return dim.dim_param or "?"  # type: ignore[attr-defined, no-any-return]
+def declared_dim(dim: onnx.TensorShapeProto.Dimension) -> int | str:
+    if dim.HasField("dim_value") and dim.dim_value >= 0:
+        return dim.dim_value
+    return dim.dim_param or "?"
 
 
 def agrees(golden: tuple[Any, ...], actual: tuple[Any, ...]) -> bool:

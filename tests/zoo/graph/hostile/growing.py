@@ -5,6 +5,7 @@ Half of the proposals compute sizes, because that is where simplifiers reason an
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,6 +27,10 @@ DTYPES = {
     np.dtype(np.int32): TensorProto.INT32,
     np.dtype(np.float16): TensorProto.FLOAT16,
 }
+
+
+class NothingFits(Exception):
+    """No value yet that a proposal could start from."""
 
 
 @dataclass
@@ -52,11 +57,10 @@ class Grower:
     def numbers(self, shape: Sequence[int]) -> Array:
         return self.rng.standard_normal(tuple(shape)).astype(np.float32)
 
-    def grow(self, proposers: Sequence[Callable[["Grower"], Proposal | None]], steps: int) -> None:
+    def grow(self, proposers: Sequence[Callable[["Grower"], Proposal]], steps: int) -> None:
         for _ in range(steps):
-            proposal = proposers[self.rng.integers(len(proposers))](self)
-            if proposal is not None:
-                self.attempt(proposal)
+            with suppress(NothingFits):
+                self.attempt(proposers[self.rng.integers(len(proposers))](self))
 
     def attempt(self, proposal: Proposal) -> None:
         names = [self.as_name(item) for item in proposal.inputs]
@@ -83,17 +87,17 @@ class Grower:
         self.constants[name] = item
         return name
 
-    def pick(self, fits: Callable[[Array], bool]) -> str | None:
+    def pick(self, fits: Callable[[Array], bool]) -> str:
         """A value that fits, the younger the likelier."""
         names = [name for name, value in self.values.items() if fits(value)]
         if not names:
-            return None
+            raise NothingFits
         return names[-1 - min(int(self.rng.exponential(3)), len(names) - 1)]
 
-    def tensor(self) -> str | None:
+    def tensor(self) -> str:
         return self.pick(lambda value: value.dtype == np.float32)
 
-    def sizes(self) -> str | None:
+    def sizes(self) -> str:
         return self.pick(lambda value: value.dtype == np.int64 and value.ndim == 1)
 
     def choice(self, *options: Any) -> Any:
@@ -120,7 +124,7 @@ class Grower:
         return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
 
 
-Proposer = Callable[[Grower], Proposal | None]
+Proposer = Callable[[Grower], Proposal]
 
 
 def inputs_at(first: Any, second: Any) -> dict[str, list[Any]]:
