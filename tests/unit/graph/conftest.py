@@ -24,7 +24,7 @@ def operators(graph):
     return found
 
 
-def session(path):
+def open_session(path):
     options = ort.SessionOptions()
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level = 4
@@ -32,7 +32,7 @@ def session(path):
     return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 
-def hostile(proto, size, seed):
+def hostile_feeds(proto, size, seed):
     """Return inputs with negatives, zeros of both signs and large numbers; ones for integers."""
     generator = np.random.default_rng(seed)
     feeds = {}
@@ -82,13 +82,13 @@ def simplify(tmp_path):
         found = onnx.load(after)
         onnx.checker.check_model(found)
         assert [one.name for one in found.graph.output] == [one.name for one in proto.graph.output]
-        golden, actual = session(before), session(after)
+        golden, actual = open_session(before), open_session(after)
         # Engines sum in another order where a weight is a constant: only then, not bit for bit.
         sums = {"MatMul", "Gemm", "Conv", "LSTM"} & set(operators(found.graph))
         exact = not sums and all(change.kind == "exact" for change in result.changes)
         for size in sizes:
             for seed in range(2):
-                feeds = hostile(proto, size, seed)
+                feeds = hostile_feeds(proto, size, seed)
                 for expected, output in zip(
                     golden.run(None, feeds), actual.run(None, feeds), strict=True
                 ):
@@ -103,3 +103,15 @@ def simplify(tmp_path):
         return Simplified(found, result)
 
     return run
+
+
+@pytest.fixture
+def session():
+    """Open a file in ONNX Runtime without optimisation."""
+    return open_session
+
+
+@pytest.fixture
+def hostile():
+    """Make inputs for a model."""
+    return hostile_feeds
