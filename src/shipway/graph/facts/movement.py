@@ -80,7 +80,7 @@ def _resolved(
             sizes.append(None)
         else:
             sizes.append(dim)
-    return _filled(call, shape, sizes)
+    return _filled(call, shape, sizes, target)
 
 
 def _is_size(dim: Dim, index: int, shape: Shape | None, *, no_zero: bool) -> bool:
@@ -95,12 +95,19 @@ def _is_size(dim: Dim, index: int, shape: Shape | None, *, no_zero: bool) -> boo
     return shape is not None and index < len(shape) and vanishes_with(shape[index], dim)
 
 
-def _filled(call: Call, shape: Shape | None, sizes: list[Dim | None]) -> Shape:
-    """Work out the one size that is left open from the number of elements; name the others."""
+def _filled(
+    call: Call, shape: Shape | None, sizes: list[Dim | None], target: Sequence[Dim]
+) -> Shape:
+    """Work out the one size that is left open from the number of elements; name the others.
+
+    An engine refuses -1 beside sizes that multiply to 0. Next to any other number they may, and the
+    number of elements says nothing then.
+    """
     left = [index for index, dim in enumerate(sizes) if dim is None]
     if len(left) == 1 and shape is not None:
         known = product(dim for dim in sizes if dim is not None)
-        sizes[left[0]] = divide(product(shape), known)
+        if target[left[0]] == -1 or call.knowledge.nonempty or (isinstance(known, int) and known):
+            sizes[left[0]] = divide(product(shape), known)
     return tuple(call.knowledge.fresh() if dim is None else dim for dim in sizes)
 
 

@@ -74,12 +74,10 @@ def expand(grower: Grower) -> Proposal:
 
 
 def squeeze(grower: Grower) -> Proposal:
-    name = grower.tensor()
+    """Always with axes: an output's declared rank may not vary with the size."""
+    name = grower.pick(lambda value: value.dtype == np.float32 and 1 in value.shape)
     value = grower.values[name]
-    ones = [axis for axis, size in enumerate(value.shape) if size == 1]
-    if not ones or grower.rng.random() < 0.2:
-        return Proposal("Squeeze", [name])
-    axis = grower.choice(*ones)
+    axis = grower.choice(*(axis for axis, size in enumerate(value.shape) if size == 1))
     return Proposal("Squeeze", [name, np.array([grower.choice(axis, axis - value.ndim)])])
 
 

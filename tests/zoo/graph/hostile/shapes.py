@@ -92,6 +92,23 @@ def reshape_to_a_computed_size_that_is_zero(draw: Draw):
 
 
 @case()
+def reshape_of_nothing_to_any_size(draw: Draw):
+    """Sizes before and after multiply to the same, which says nothing about any one where that is 0."""
+    model = graph(
+        """(float[N,M] x) => (float[?,?,1] y, int64[3] s) <int64[1] two = {2}, int64[1] zero = {0}, int64[1] one = {1}> {
+            part = Slice(x, two, far, one)
+            n = Shape <start = 0, end = 1> (x)
+            half = Div(n, two)
+            target = Concat <axis = 0> (half, zero, one)
+            y = Reshape(part, target)
+            s = Shape(y)
+        }""",
+        far=ints(2**63 - 1),
+    )
+    return model, [{"x": draw(3, 2)}, {"x": draw(4, 1)}]
+
+
+@case()
 def reshape_minus_one_with_empty_other_dim(draw: Draw):
     """[N, 0-size] to [-1, 3]: 0 rows, and the inverse needs N again."""
     model = graph(
