@@ -10,14 +10,14 @@ from hostile.execution import run_model
 
 pytest.importorskip("shipway.graph.simplify")
 
-from hostile.simplifying import PROFILES, simplified
+from hostile.simplifying import EACH_PROFILE, simplified
 
 from shipway.graph.loading import load_graph
 from shipway.graph.saving import save_graph
 from shipway.graph.simplify import simplify_graph
 
 
-@pytest.mark.parametrize("profile", PROFILES)
+@pytest.mark.parametrize("profile", EACH_PROFILE)
 @pytest.mark.parametrize("name", CARRIED)
 def test_same_model_afterwards(name: str, profile: str, tmp_path: Path) -> None:
     case = CASES[name]

@@ -10,13 +10,13 @@ from hostile.execution import run_model
 
 pytest.importorskip("shipway.graph.simplify")
 
-from hostile.simplifying import PROFILES, simplified
+from hostile.simplifying import EACH_PROFILE, simplified
 
 from shipway.graph.loading import load_graph
 from shipway.graph.saving import save_graph
 from shipway.graph.simplify import SimplifyOptions, simplify_graph
 
-both = pytest.mark.parametrize("profile", PROFILES)
+both = pytest.mark.parametrize("profile", EACH_PROFILE)
 every = pytest.mark.parametrize("name", CARRIED)
 
 

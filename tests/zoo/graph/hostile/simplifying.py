@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import onnx
+import pytest
 
 from hostile.checking import Allowance
 from shipway.graph.loading import load_graph
@@ -11,6 +12,11 @@ from shipway.graph.saving import save_graph
 from shipway.graph.simplify import Simplification, SimplifyOptions, simplify_graph
 
 PROFILES = ("portable", "modern", "onnxruntime", "openvino", "tensorrt", "ascend")
+QUICK = frozenset({"portable", "modern"})
+# Profiles that have the rules of another one today are judged with the slow tests.
+EACH_PROFILE = [
+    name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in PROFILES
+]
 
 
 @dataclass(frozen=True)
