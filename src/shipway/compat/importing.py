@@ -6,6 +6,7 @@ import importlib
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
@@ -39,6 +40,7 @@ _MODULES = {
 }
 _CLONE = "MagicONNX"
 """Scripts beside a clone of its repository import `MagicONNX.magiconnx`."""
+_INSTEAD = "What surgeon's knowledges do, shipway graph edit does: see its --help."
 _TITLES = {"magiconnx": "MagicONNX", "auto_optimizer": "auto_optimizer"}
 
 
@@ -58,8 +60,16 @@ class _DropIn(Loader):
             return
         source = importlib.import_module(self._target)
         for name, value in vars(source).items():
-            if not name.startswith("__") or name in {"__all__", "__getattr__", "__doc__"}:
+            if not name.startswith("__") or name in {"__all__", "__doc__"}:
                 setattr(module, name, value)
+        module.__getattr__ = partial(_refuse, module.__name__)  # type: ignore[method-assign] # PEP 562
+
+
+def _refuse(module: str, name: str) -> Any:
+    """Refuse what the drop-in does not have, by its name."""
+    if name.startswith("__"):
+        raise AttributeError(name)
+    raise UnsupportedImport(f"{module}.{name}", hint=_INSTEAD)
 
 
 class _Finder(MetaPathFinder):
@@ -80,10 +90,7 @@ class _Finder(MetaPathFinder):
             return None
         JOURNAL.imported(_TITLES[root])
         if name not in _MODULES:
-            raise UnsupportedImport(
-                f"module {fullname}",
-                hint="What surgeon's knowledges do, shipway graph edit does: see its --help.",
-            )
+            raise UnsupportedImport(f"module {fullname}", hint=_INSTEAD)
         return ModuleSpec(fullname, _DropIn(_MODULES[name]), is_package=True)
 
 

@@ -17,6 +17,8 @@ from shipway.errors import ShipwayError, UsageError
 
 __all__ = ["run_script"]
 
+_USAGE = "Usage: python -m shipway.compat SCRIPT.py [ARGUMENTS ...]"
+
 
 def run_script(arguments: Sequence[str]) -> int:
     """Run a script as `python script.py ARGS` would, with the drop-ins in the place of the tools.
@@ -30,8 +32,11 @@ def run_script(arguments: Sequence[str]) -> int:
     Returns:
         The exit code.
     """
-    if not arguments or arguments[0] in {"-h", "--help"}:
-        return _complain(UsageError("Usage: python -m shipway.compat SCRIPT.py [ARGUMENTS ...]"))
+    if list(arguments[:1]) in (["-h"], ["--help"]):
+        _say(_USAGE)
+        return 0
+    if not arguments:
+        return _complain(UsageError("There is no script to run.", hint=_USAGE))
     path = Path(arguments[0])
     if not path.is_file():
         hint = "The first argument is the script; its own arguments follow."

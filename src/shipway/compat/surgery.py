@@ -102,7 +102,7 @@ def remove(wiring: Wiring, name: str, mapping: Mapping[int, int]) -> None:
     """
     wiring.see_all()
     element = wiring.get(name)
-    members = (wiring.nodes, wiring.initializers, wiring.inputs, wiring.outputs)
+    members = (wiring.outputs, wiring.inputs, wiring.initializers, wiring.nodes)
     next(one for one in members if element in one).remove(element)
     if not isinstance(element, Operator):
         return

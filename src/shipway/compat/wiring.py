@@ -64,10 +64,9 @@ class Wiring:
         self._writers: dict[str, dict[Operator, None]] = {}
         self._readers: dict[str, dict[Operator, None]] = {}
         self._unseen: set[Operator] = set()
-        self.inputs = Watched[Any]((), self._members_changed)
-        self.outputs = Watched[Any]((), self._members_changed)
-        self.initializers = Watched[Any]((), self._members_changed)
-        self.nodes = Watched[Any]((), self._members_changed)
+        self._holders: dict[Operator, None] = {}
+        self.inputs, self.outputs = self._make_members(), self._make_members()
+        self.initializers, self.nodes = self._make_members(), self._make_members()
         self.inputs.extend(one for one in inputs if one.name not in overridable)
         self.outputs.extend(outputs)
         self.initializers.extend(constants)
@@ -129,13 +128,15 @@ class Wiring:
 
     def writer(self, name: str) -> Operator | None:
         """Return the node that writes a name; the first one while there are two."""
-        found = self._writers.get(name)
-        return min(found, key=self.position) if found and name else None
+        found = self._writers.get(name) if name else None
+        if not found:
+            return None
+        return next(iter(found)) if len(found) == 1 else min(found, key=self.position)
 
     def readers(self, name: str) -> list[Operator]:
         """Return the nodes that read a name, in the order of the graph."""
         found = self._readers.get(name, {}) if name else {}
-        return sorted(found, key=self.position)
+        return list(found) if len(found) < 2 else sorted(found, key=self.position)
 
     def seen_readers(self, name: str) -> list[Operator]:
         """Return the readers of a name as the old tools told them.
@@ -152,9 +153,8 @@ class Wiring:
 
     def redirect(self, old: str, new: str) -> None:
         """Let everything that reads one name read another, in sub-graphs too."""
-        for node in list(self.nodes):
-            if old in node.inputs or old in node.names_outside:
-                node.redirect(old, new)
+        for node in (*self.readers(old), *self._holders):
+            node.redirect(old, new)
 
     # ---- what elements and lists report
 
@@ -181,28 +181,39 @@ class Wiring:
         self.nodes.append(node)
         return node
 
-    def _members_changed(self, before: list[Element]) -> None:
-        self._names = self._positions = None
-        lists = (self.inputs, self.outputs, self.initializers, self.nodes)
-        present = {id(one) for members in lists for one in members}
-        for one in before:
-            if id(one) not in present:
-                self._leave(one)
-        former = {id(one) for one in before}
-        for one in list(chain(*lists)):
-            if id(one) not in former and one.wiring is not self:
-                self._join(one)
+    def _make_members(self) -> Watched[Any]:
+        """Return a list whose elements belong to this graph while they are in it."""
+
+        def changed(before: list[Element]) -> None:
+            self._positions = None
+            former, present = set(before), set(members)
+            for one in before if former - present else ():
+                if one not in present:
+                    self._leave(one)
+            for one in list(members) if present - former else ():
+                if one not in former:
+                    self._join(one)
+
+        members = Watched[Any]((), changed)
+        return members
 
     def _leave(self, one: Element) -> None:
         one.wiring = None
+        if self._names is not None:
+            self._names[one.name].remove(one)
         if isinstance(one, Operator):
+            self._holders.pop(one, None)
             _move(self._readers, one, one.inputs, ())
             _move(self._writers, one, one.outputs, ())
 
     def _join(self, one: Element) -> None:
         one.wiring = self
         one.touch()
+        if self._names is not None:
+            self._names.setdefault(one.name, []).append(one)
         if isinstance(one, Operator):
+            if one.names_outside:
+                self._holders[one] = None
             self._unseen.add(one)
             _move(self._readers, one, (), one.inputs)
             _move(self._writers, one, (), one.outputs)

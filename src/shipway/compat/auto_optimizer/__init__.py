@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from shipway.compat.auto_optimizer.graph import BaseGraph, OnnxGraph
 from shipway.compat.auto_optimizer.node import (
     BaseNode,
@@ -14,7 +12,6 @@ from shipway.compat.auto_optimizer.node import (
     OnnxPlaceHolder,
     PlaceHolder,
 )
-from shipway.compat.faults import UnsupportedImport
 
 __all__ = [
     "BaseGraph",
@@ -27,13 +24,3 @@ __all__ = [
     "OnnxPlaceHolder",
     "PlaceHolder",
 ]
-
-
-def __getattr__(name: str) -> Any:
-    """Refuse the rest of auto_optimizer by its name."""
-    if name.startswith("_"):
-        raise AttributeError(name)
-    raise UnsupportedImport(
-        f"auto_optimizer.{name}",
-        hint="The knowledges of surgeon are edits here: shipway graph edit --help.",
-    )
