@@ -66,7 +66,10 @@ def convert_opset(model: ir.Model, version: int) -> OpsetChange:
         raise UsageError(f"Opset {version} cannot be delivered: from {_OLDEST} to {newest} can.")
     before = model.opset_imports.get("")
     if before is None:
-        raise ModelError("The model imports no opset of the default domain.")
+        raise ModelError(
+            "The model imports no opset of the default domain.",
+            hint="Where it is written ai.onnx: shipway graph edit MODEL unify-domain --output OUT",
+        )
     if not _OLDEST <= before <= newest:
         raise ModelError(f"Opset {before} of the model is not one of {_OLDEST} to {newest}.")
     _check_functions(model, before)

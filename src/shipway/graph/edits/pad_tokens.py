@@ -139,4 +139,4 @@ def _visit(padding: Padding, node: ir.Node) -> None:
     padding.changed += 1
 
 
-EDIT = Edit("pad-tokens", "exact", apply)
+EDIT = Edit("pad-tokens", "reassociating", apply)
