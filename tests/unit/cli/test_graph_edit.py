@@ -22,5 +22,5 @@ def test_a_file_that_is_not_proved_is_kept_apart(tmp_path, monkeypatch, capsys):
     failed.to_json = lambda: {"passed": False}
     assert edit(model, "gather-to-slice", output=out, prove=True) == 1
     assert not out.exists()
-    assert (tmp_path / "out.onnx.refused").exists()
+    assert (tmp_path / "out.refused.onnx").exists()
     assert "y differs" in capsys.readouterr().out
