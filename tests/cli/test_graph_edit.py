@@ -35,7 +35,7 @@ def test_an_edit_is_made_and_proved(shipway, model, tmp_path):
 
 
 def test_the_edits_are_listed(shipway):
-    done = shipway("graph", "edit", "--list-edits")
+    done = shipway("graph", "edit", "--list")
     assert done.returncode == 0
     assert "pad-tokens" in done.stdout
     assert "exact" in done.stdout
@@ -46,7 +46,9 @@ def test_the_edits_are_listed(shipway):
     [
         (("MODEL", "merge-cast"), 2, "Nearest: merge-casts"),
         (("MODEL", "clamp-constants"), 4, "changes what the model computes"),
-        (("MODEL", "convert-opset", "--option", "13"), 2, "--option takes name=value"),
+        (("MODEL", "convert-opset", "--version", "99"), 2, "Opset 99 cannot be delivered"),
+        (("MODEL", "pad-tokens", "--too", "3"), 2, "no option --too"),
+        (("MODEL", "clamp-constants", "--allow", "--prove"), 2, "nothing to prove"),
         ((), 2, "Name a model and an edit"),
         (("absent.onnx", "merge-casts"), 4, "No such file"),
     ],

@@ -11,10 +11,11 @@ graph = App(
     help="""ONNX graphs: read them, edit them, prove that an edit changed nothing.
 
 ```
-shipway graph edit model.onnx set-domain --option domain=npu --option version=1 --prove
+shipway graph edit model.onnx set-domain --domain npu --version 1 --prove
 shipway graph prove before.onnx after.onnx
 ```
 """,
+    version_flags=(),  # edits have a --version of their own: that of an opset
     help_format="markdown",
     result_action="return_value",
     print_error=False,

@@ -16,7 +16,6 @@ from shipway.graph.editing_nodes import (
     remove_unused,
     replace_node,
     set_attribute,
-    sort_graph,
 )
 from shipway.graph.editing_values import (
     add_constant,
@@ -33,6 +32,7 @@ from shipway.graph.joining import join_graphs
 from shipway.graph.locating import locate_node, locate_value
 from shipway.graph.naming import rename_node, rename_value, unify_names
 from shipway.graph.opsets import OpsetChange, convert_opset
+from shipway.graph.ordering import sort_graph
 from shipway.graph.rewriting import rewrite
 
 __all__ = [

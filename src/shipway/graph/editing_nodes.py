@@ -18,6 +18,7 @@ from shipway.graph.locating import (
     subgraphs_of,
 )
 from shipway.graph.naming import Names
+from shipway.graph.ordering import needed_by, sort_graph
 from shipway.graph.schemas import check_node
 
 __all__ = [
@@ -28,7 +29,6 @@ __all__ = [
     "remove_unused",
     "replace_node",
     "set_attribute",
-    "sort_graph",
 ]
 
 
@@ -266,27 +266,10 @@ def _kept(model: ir.Model, node: ir.Node, keep: ir.Value | str | int, label: str
 
 def _refuse_cycle(model: ir.Model, old: ir.Value, new: ir.Value, label: str) -> None:
     readers = {use.node for use in old.uses()}
-    if new.producer() is not None and readers & _needed_by(model, new):
+    if new.producer() is not None and readers & needed_by(model, new):
         raise UsageError(
             f"{label} cannot give way to '{new.name}': that is computed from what reads it."
         )
-
-
-def _needed_by(model: ir.Model, value: ir.Value) -> set[ir.Node]:
-    """Return the nodes a value is computed from."""
-    parents = parent_nodes(model)
-    pending, seen = [value.producer()], set[ir.Node]()
-    while pending:
-        node = pending.pop()
-        if node is None or node in seen:
-            continue
-        seen.add(node)
-        pending += [one.producer() for one in node.inputs if one is not None]
-        for graph in subgraphs_of(node):
-            pending += graph.all_nodes()
-        if node.graph in parents:
-            seen.add(parents[node.graph])
-    return seen
 
 
 def replace_node(
@@ -327,7 +310,7 @@ def replace_node(
     graph = _graph_of(old)
     check_node(new, opset_imports_of(model, graph).get(domain))
     for value in values:
-        if value is not None and value.producer() is not None and old in _needed_by(model, value):
+        if value is not None and value.producer() is not None and old in needed_by(model, value):
             new.resize_inputs(0)
             raise UsageError(f"'{value.name}' is computed from '{old.name}', so it cannot feed it.")
     _import_domain(model, graph, domain)
@@ -364,7 +347,7 @@ def reconnect(
     if not 0 <= index <= len(found.inputs):
         raise UsageError(f"{label} has {len(found.inputs)} inputs, so none numbered {index}.")
     new = None if value is None else locate_value(model, value)
-    if new is not None and new.producer() is not None and found in _needed_by(model, new):
+    if new is not None and new.producer() is not None and found in needed_by(model, new):
         raise UsageError(f"'{new.name}' is computed from {label}, so it cannot feed it.")
     if new is not None and _home(model, [new, found.outputs[0]]) is not found.graph:
         raise UsageError(f"'{new.name}' lies in a graph that {label} cannot see.")
@@ -411,28 +394,3 @@ def remove_unused(model: ir.Model) -> int:
     for graph in all_graphs(model):
         count += sum(drop_unused([node]) for node in reversed(list(graph)))
     return count
-
-
-def sort_graph(model: ir.Model) -> None:
-    """Sort nodes so that each comes after what it reads; a sorted graph stays as it is.
-
-    Raises:
-        UsageError: The graph has a cycle.
-    """
-    for graph in (model.graph, *(one.graph for one in model.functions.values())):
-        if not _is_sorted(graph, set()):
-            try:
-                graph.sort()
-            except ValueError as error:
-                raise UsageError(f"The graph '{graph.name}' has a cycle.") from error
-
-
-def _is_sorted(graph: ir.Graph, seen: set[ir.Value]) -> bool:
-    for node in graph:
-        for value in node.inputs:
-            if value is not None and value.producer() is not None and value not in seen:
-                return False
-        if not all(_is_sorted(inner, seen) for inner in subgraphs_of(node)):
-            return False
-        seen.update(node.outputs)
-    return True

@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 
 from shipway.errors import UsageError
 from shipway.graph.building import add_initializer, put_in_place
-from shipway.graph.editing_nodes import insert_node, remove_unused, sort_graph
+from shipway.graph.editing_nodes import insert_node, remove_unused
 from shipway.graph.inferring import infer_values
 from shipway.graph.locating import all_graphs, locate_value
 from shipway.graph.naming import Names, rename_value
+from shipway.graph.ordering import sort_graph
 
 __all__ = [
     "add_constant",

@@ -8,9 +8,9 @@ import onnx_ir as ir
 
 from shipway.errors import ModelError, UsageError
 from shipway.graph.building import carry_metadata
-from shipway.graph.editing_nodes import sort_graph
 from shipway.graph.locating import all_nodes, locate_node, subgraphs_of
 from shipway.graph.naming import Names, unify_names
+from shipway.graph.ordering import sort_graph
 
 __all__ = ["inline_functions", "outline_function"]
 

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 import onnx_ir as ir
 
 from shipway.errors import ModelError, UsageError
-from shipway.graph.editing_nodes import sort_graph
 from shipway.graph.locating import all_graphs
 from shipway.graph.naming import Names, set_name
+from shipway.graph.ordering import sort_graph
 
 __all__ = ["join_graphs"]
 

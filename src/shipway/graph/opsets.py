@@ -10,11 +10,11 @@ import onnx_ir as ir
 
 from shipway.errors import ModelError, UsageError
 from shipway.graph.building import carry_metadata, drop_unused
-from shipway.graph.editing_nodes import sort_graph
 from shipway.graph.inferring import Inferred, infer_values
 from shipway.graph.locating import all_graphs, subgraphs_of
 from shipway.graph.naming import Names
 from shipway.graph.opset_steps import step_down
+from shipway.graph.ordering import sort_graph
 from shipway.graph.schemas import find_schema, form_problem
 from shipway.graph.single_node import convert_single, place_of
 
@@ -66,7 +66,10 @@ def convert_opset(model: ir.Model, version: int) -> OpsetChange:
         raise UsageError(f"Opset {version} cannot be delivered: from {_OLDEST} to {newest} can.")
     before = model.opset_imports.get("")
     if before is None:
-        raise ModelError("The model imports no opset of the default domain.")
+        raise ModelError(
+            "The model imports no opset of the default domain.",
+            hint="Where it is written ai.onnx: shipway graph edit MODEL unify-domain --output OUT",
+        )
     if not _OLDEST <= before <= newest:
         raise ModelError(f"Opset {before} of the model is not one of {_OLDEST} to {newest}.")
     _check_functions(model, before)

@@ -9,9 +9,9 @@ import onnx_ir as ir
 
 from shipway.errors import ModelError, UsageError
 from shipway.graph.building import drop_unused, put_in_place
-from shipway.graph.editing_nodes import sort_graph
 from shipway.graph.locating import all_graphs, all_nodes
 from shipway.graph.naming import Names
+from shipway.graph.ordering import sort_graph
 from shipway.graph.rewriting_text import read_pattern, read_replacement
 from shipway.graph.schemas import check_node
 

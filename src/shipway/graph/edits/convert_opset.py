@@ -22,4 +22,4 @@ def apply(model: ir.Model, *, version: int) -> EditResult:
     return EditResult(EDIT.name, change.nodes, (note,))
 
 
-EDIT = Edit("convert-opset", "exact", apply)
+EDIT = Edit("convert-opset", "reassociating", apply)

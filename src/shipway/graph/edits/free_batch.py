@@ -55,18 +55,16 @@ def _plain(dim: int | ir.SymbolicDim) -> int | str | None:
 def _free(
     model: ir.Model, names: Names, node: ir.Node, size: int, known: dict[str, Inferred]
 ) -> bool:
-    """Replace the size in the target of a Reshape: by 0, or by -1 where it is merged with others."""
+    """Replace the size in the target of a Reshape by 0, or by -1 where the axis is another one."""
     target = constant_ints(node.inputs[1])
     one = known.get((node.inputs[0].name if node.inputs[0] is not None else "") or "")
     shape = None if one is None else one.shape
-    if not target or not shape or shape[0] != size:
+    if not target or target[0] < 1 or target[0] % size:
         return False
-    if target[0] == size:
-        new = [0, *target[1:]]
-    elif target[0] > size and target[0] % size == 0 and -1 not in target:
-        new = [-1, *target[1:]]
-    else:
+    is_same_axis = target[0] == size and bool(shape) and shape is not None and shape[0] == size
+    if not is_same_axis and -1 in target:
         return False
+    new = [0 if is_same_axis else -1, *target[1:]]
     feed(node, 1, Splice(model, names, node).ints(*new))
     return True
 

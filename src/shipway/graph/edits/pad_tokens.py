@@ -6,13 +6,13 @@ import onnx_ir as ir
 
 from shipway.errors import ModelError, UsageError
 from shipway.graph.building import attribute_of
-from shipway.graph.editing_nodes import sort_graph
 from shipway.graph.edits.result import Edit, EditResult
 from shipway.graph.edits.token_padding import Padding
 from shipway.graph.edits.token_rules import find_rule
 from shipway.graph.inferring import Inferred, infer_values
 from shipway.graph.locating import locate_value
 from shipway.graph.naming import Names
+from shipway.graph.ordering import sort_graph
 
 __all__ = ["EDIT", "apply"]
 
@@ -139,4 +139,4 @@ def _visit(padding: Padding, node: ir.Node) -> None:
     padding.changed += 1
 
 
-EDIT = Edit("pad-tokens", "exact", apply)
+EDIT = Edit("pad-tokens", "reassociating", apply)

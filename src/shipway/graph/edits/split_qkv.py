@@ -20,6 +20,7 @@ from shipway.graph.building import (
     only_user,
 )
 from shipway.graph.edits.result import Edit, EditResult
+from shipway.graph.edits.slices import read_slice
 from shipway.graph.edits.weights import changed_weight
 from shipway.graph.naming import Names
 
@@ -32,7 +33,7 @@ def apply(model: ir.Model) -> EditResult:
     """Split each MatMul that makes query, key and value at once into three.
 
     It is found as exporters write it: MatMul, Add, Reshape to [.., .., 3, heads, size], Transpose
-    that brings the 3 to the front, and three Gathers.
+    that brings the 3 to the front; then three Gathers, or a Split or Slices with Squeezes.
     """
     names = Names(model)
     changed = 0
@@ -52,7 +53,8 @@ class _Match:
     shape: list[int]
     perm: list[int]
     transpose: ir.Node
-    gathers: dict[int, ir.Node]
+    parts: dict[int, ir.Value]
+    reshape: ir.Node
     nodes: tuple[ir.Node, ...]
 
 
@@ -88,22 +90,61 @@ def _match_heads(
         return None
     if _PARTS * shape[3] * shape[4] != weight.shape.numpy()[1]:
         return None
-    users = [use.node for use in transpose.outputs[0].uses()]
-    gathers = {index: user for user in users if (index := _part_of(user)) is not None}
-    if transpose.outputs[0].is_graph_output() or not len(users) == len(gathers) == _PARTS:
-        return None
-    if any(one.graph is not nodes[0].graph for one in (*users, reshape, transpose)):
+    parts = _parts(transpose.outputs[0])
+    if parts is None or any(one.graph is not nodes[0].graph for one in (reshape, transpose)):
         return None
     all_nodes = (*nodes, reshape, transpose)
-    return _Match(source, weight, bias, shape, perm, transpose, gathers, all_nodes)
+    return _Match(source, weight, bias, shape, perm, transpose, parts, reshape, all_nodes)
 
 
-def _part_of(node: ir.Node) -> int | None:
-    """Return which of the three a Gather takes."""
-    if node.op_type != "Gather" or node.domain or attribute_of(node, "axis", 0) != 0:
-        return None
+def _parts(value: ir.Value) -> dict[int, ir.Value] | None:
+    """Return query, key and value by their number, if nothing else is made of a tensor."""
+    found: dict[int, ir.Value | None] = {}
+    users = {use.node for use in value.uses()}
+    for node in users:
+        if node.graph is not value.graph or node.domain not in {"", "ai.onnx"}:
+            return None
+        if node.op_type == "Split" and len(node.outputs) == _PARTS:
+            found.update(enumerate(map(_squeezed, _thirds(node))))
+        elif node.op_type == "Slice":
+            found[_sliced(node)] = _squeezed(node.outputs[0])
+        elif node.op_type == "Gather":
+            found[_gathered(node)] = node.outputs[0]
+    parts = {index: one for index, one in found.items() if one is not None and index >= 0}
+    is_whole = len(users) in {1, _PARTS} and len(parts) == _PARTS and not value.is_graph_output()
+    return parts if is_whole else None
+
+
+def _thirds(node: ir.Node) -> list[ir.Value]:
+    sizes = attribute_of(node, "split")
+    given = node.inputs[1] if len(node.inputs) > 1 else None
+    sizes = constant_ints(given) if given is not None else sizes
+    is_even = sizes == [1] * _PARTS or (sizes is None and given is None)
+    return list(node.outputs) if attribute_of(node, "axis", 0) == 0 and is_even else []
+
+
+def _sliced(node: ir.Node) -> int:
+    """Return which of the three a Slice takes; -1 for none."""
+    cuts = read_slice(node) or ()
+    fits = len(cuts) == 1 and (cuts[0].axis, cuts[0].step) == (0, 1)
+    is_one = fits and 0 <= cuts[0].start < _PARTS and cuts[0].end == cuts[0].start + 1
+    return cuts[0].start if is_one else -1
+
+
+def _gathered(node: ir.Node) -> int:
+    """Return which of the three a Gather takes; -1 for none."""
     index = constant_array(node.inputs[1])
-    return int(index) % _PARTS if index is not None and index.ndim == 0 else None
+    fits = attribute_of(node, "axis", 0) == 0 and index is not None and index.ndim == 0
+    return int(index) % _PARTS if fits else -1
+
+
+def _squeezed(value: ir.Value) -> ir.Value | None:
+    """Return what a value is once its first axis, of size 1, is gone."""
+    node = only_user(value)
+    if node is None or node.op_type != "Squeeze" or node.graph is not value.graph:
+        return None
+    axes = attribute_of(node, "axes") or constant_ints(node.inputs[1] if node.inputs[1:] else None)
+    return node.outputs[0] if axes == [0] else None
 
 
 def _split(splice: Splice, found: _Match) -> None:
@@ -112,7 +153,7 @@ def _split(splice: Splice, found: _Match) -> None:
     shape = [*found.shape[:2], *found.shape[3:]]
     perm = [axis - (axis > 2) for axis in found.perm[1:]]
     results = {}
-    for index, gather in found.gathers.items():
+    for index, old in found.parts.items():
         part = slice(index * size, (index + 1) * size)
         weight = changed_weight(found.weight, _columns(part), (rows, size))
         inputs = [found.source, splice.weight(weight, f"{found.weight.name}_{index}")]
@@ -120,8 +161,8 @@ def _split(splice: Splice, found: _Match) -> None:
         if found.bias is not None:
             bias = changed_weight(found.bias, _columns(part), (size,))
             value = splice.op("Add", [value, splice.weight(bias, f"{found.bias.name}_{index}")])
-        value = splice.op("Reshape", [value, splice.ints(*shape)])
-        results[gather.outputs[0]] = splice.op("Transpose", [value], {"perm": perm})
+        value = splice.op("Reshape", [value, splice.ints(*shape)], dict(found.reshape.attributes))
+        results[old] = splice.op("Transpose", [value], {"perm": perm})
     splice.finish(results)
 
 

@@ -11,7 +11,7 @@ __all__ = ["EDIT", "apply"]
 
 
 def apply(model: ir.Model) -> EditResult:
-    """Write the default domain as '' everywhere, where some nodes say 'ai.onnx'."""
+    """Import the default domain as '' everywhere, where some exporters write 'ai.onnx'."""
     return EditResult(EDIT.name, domains.unify_domain(model))
 
 
