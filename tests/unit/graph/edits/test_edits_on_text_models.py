@@ -375,7 +375,6 @@ def test_what_is_left_alone_is_told(lab, name, text, opset, note):
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("pad-token", {}, "Nearest: pad-tokens"),
         ("pad-tokens", {"too": "4"}, "It has --to, --at, --axis"),
         ("pad-tokens", {"to": "four"}, "takes a number"),
         ("set-domain", {}, "needs --domain"),
