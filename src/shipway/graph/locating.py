@@ -103,7 +103,7 @@ def _values(model: ir.Model) -> Iterator[ir.Value]:
             yield from node.outputs
 
 
-_FIND = "shipway graph find MODEL, or shipway graph inspect MODEL, lists what there is."
+_FIND = "Look the name up in a viewer such as netron, or print(model) in Python."
 
 
 def _nearest(name: str, known: Iterable[str]) -> str:
