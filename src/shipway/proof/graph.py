@@ -5,18 +5,19 @@ from __future__ import annotations
 import contextlib
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from shipway.compare.outputs import compare_outputs
 from shipway.compare.results import Comparison, Coverage
 from shipway.compare.verdict import Limits, limits_for
 from shipway.engines.base import EngineOptions, Session
 from shipway.engines.registry import find_engine
-from shipway.errors import EngineError, ModelError, TensorError
+from shipway.errors import EngineError, TensorError
 from shipway.export.onnx_file import read_graph, read_specs
 from shipway.export.portable import PortableModel
 from shipway.export.sizes import dynamic_dims, example_sizes
@@ -24,15 +25,17 @@ from shipway.graph.rules import Kind
 from shipway.progress import SILENT, Progress
 from shipway.proof.graph_feeds import FILLS, find_ranges, hostile_feeds
 from shipway.proof.graph_probe import probe_sizes
+from shipway.proof.graph_signature import check_dynamic, check_names
 from shipway.proof.results import Proof, Trial
 from shipway.proof.sizes import SizePlan, plan_sizes
-from shipway.source.modelfiles import find_model_file, shown_path
+from shipway.source.modelfiles import find_model_file
 from shipway.tensors import Tensors, TensorSpec
 
 __all__ = ["prove_graphs", "run_at"]
 
 _PRECISION = "f32"
 _OPTIONS = EngineOptions(precision=_PRECISION, optimize=False)
+_BEFORE = "the model before"
 _EXACT = Limits(1e-6, 1e-5, 1e-6, 1e-3)
 """An engine sums in another order where a weight has become a constant, whatever the edit was."""
 
@@ -59,8 +62,8 @@ def prove_graphs(
         kind: What the edit promises: "exact" is held to 1e-6 of relative L2, for engines sum in
             another order where a weight becomes constant; others to the limits of float32.
             Integers, booleans and places of NaN and Inf are always exact.
-        sizes: Sets of sizes of the dynamic dimensions. None takes a usual one, 1, larger ones,
-            mixtures and 0, each as far as `before` takes it.
+        sizes: Sets of sizes of the dynamic dimensions; a dimension may be fixed to them. None takes
+            a usual one, 1, larger ones, mixtures and 0, each as far as `before` takes it.
         seed: Of the first input set.
         nonempty: Leave out sizes of 0.
         progress: Told of every trial.
@@ -71,33 +74,29 @@ def prove_graphs(
         EngineError: A file does not load, or `before` runs at no size.
     """
     golden_model, actual_model = _portable(before), _portable(after)
-    _check_signature(golden_model, actual_model, after)
+    check_names(golden_model, actual_model, after)
+    if sizes is None:
+        check_dynamic(golden_model, actual_model, after)
     with _session(golden_model) as golden, _session(actual_model) as actual:
         plan, specs = _plan(before, golden_model.inputs, golden, sizes, nonempty=nonempty)
-        random = _random_outputs(golden, specs, plan.sets[0])
-        notes = [
-            *plan.notes,
-            *(f"compared by shape only: {name}, which is random" for name in random),
-        ]
         limits = _EXACT if kind == "exact" else limits_for(_PRECISION)
+        draws = _Draws.find(golden, actual, specs, plan.sets[0])
+        trials, notes = [], [*plan.notes, *draws.notes()]
         progress.start("prove the graph", len(plan.sets) * len(FILLS))
-        trials = []
         for index, one in enumerate(plan.sets):
             for fill, feeds in hostile_feeds(specs, one, seed + 100 * index):
                 progress.advance()
                 expected, why = _try(golden, feeds)
                 if expected is None:
                     notes.append(
-                        f"not tried: {fill} at {_named(one)}, which {before.name} refuses: {why}"
+                        f"not tried: {fill} at {_named(one)}, which {_BEFORE} refuses: {why}"
                     )
                     continue
-                if empty := _without_finite(expected):
-                    notes.append(
-                        f"not judged: {fill} at {_named(one)}: '{empty}' has no finite element"
-                    )
-                    continue
-                comparison = _compare(expected, actual, feeds, random, limits)
-                trials.append(Trial(fill, dict(one), comparison))
+                comparison = _compare(expected, actual, feeds, draws, limits)
+                if comparison is None:
+                    notes.append(f"equal, with nothing finite to measure: {fill} at {_named(one)}")
+                else:
+                    trials.append(Trial(fill, dict(one), comparison))
     return Proof("graph", tuple(trials), tuple(dict.fromkeys(notes)))
 
 
@@ -107,41 +106,6 @@ def _portable(path: Path) -> PortableModel:
     # Exporters declare false sizes of outputs, which a session would hold a run to.
     anyhow = tuple(replace(spec, shape=None) for spec in outputs)
     return PortableModel(inputs, anyhow, onnx=path)
-
-
-def _check_signature(golden: PortableModel, actual: PortableModel, path: Path) -> None:
-    """Refuse models that cannot be compared: other names, dtypes, ranks, or a size that is fixed."""
-    for what, expected, found in (
-        ("inputs", golden.inputs, actual.inputs),
-        ("outputs", golden.outputs, actual.outputs),
-    ):
-        if [(spec.name, spec.dtype) for spec in expected] != [
-            (spec.name, spec.dtype) for spec in found
-        ]:
-            listed = [
-                ", ".join(f"{one.name}:{one.dtype}" for one in side) for side in (expected, found)
-            ]
-            raise ModelError(
-                f"{shown_path(path)} has the {what} {listed[1]}; before the edit they were {listed[0]}.",
-                hint="A proof compares outputs by name: keep names and types of inputs and outputs.",
-            )
-    for old, new in zip(golden.inputs, actual.inputs, strict=True):
-        fixed = _fixed_dims(old, new)
-        if fixed:
-            raise ModelError(
-                f"{shown_path(path)} takes only {new} where {old} was taken: dimension {fixed[0]} "
-                "is no longer dynamic.",
-                hint="Keep dynamic dimensions dynamic, or prove the sizes that are left: --size.",
-            )
-
-
-def _fixed_dims(old: TensorSpec, new: TensorSpec) -> list[int]:
-    if old.shape is None or new.shape is None:
-        return []
-    if len(old.shape) != len(new.shape):
-        return [0]
-    pairs = enumerate(zip(old.shape, new.shape, strict=True))
-    return [axis for axis, (was, now) in pairs if isinstance(now, int) and was != now]
 
 
 @contextlib.contextmanager
@@ -176,7 +140,7 @@ def _add_empty(plan: SizePlan, model: Path, specs: Sequence[TensorSpec]) -> None
     sets = [plan.sets[0] | {name: 0} for name in dynamic_dims(specs)]
     for one, why in zip(sets, probe_sizes(model, specs, sets) if sets else [], strict=True):
         if why:
-            plan.notes.append(f"not tried: {_named(one)}, which the model before refuses: {why}")
+            plan.notes.append(f"not tried: {_named(one)}, which {_BEFORE} refuses: {why}")
         else:
             plan.sets.append(one)
 
@@ -202,12 +166,11 @@ def _plan(
         plan = SizePlan(lambda _: "")
         plan.sets = [dict(one) for one in sizes]
         return plan, specs
-    plan = SizePlan(accepts)
+    plan = SizePlan(accepts, _BEFORE)
     for example in example_sizes(specs, {}):
-        plan = plan_sizes(example, {}, accepts)
+        plan = plan_sizes(example, {}, accepts, _BEFORE)
         if plan.sets:
             break
-    plan.notes = [note.replace("PyTorch", "the model before") for note in plan.notes]
     if not plan.sets:
         raise EngineError(
             f"The model runs at no size that was tried: {plan.notes[0]}.",
@@ -218,36 +181,67 @@ def _plan(
     return plan, specs
 
 
-def _random_outputs(
-    golden: Session, specs: Sequence[TensorSpec], sizes: Mapping[str, int]
-) -> tuple[str, ...]:
-    """Return the outputs that differ when the same model runs twice on the same inputs."""
-    _, feeds = next(hostile_feeds(specs, sizes, 7))
-    first, second = _try(golden, feeds)[0], _try(golden, feeds)[0]
+@dataclass(frozen=True, slots=True)
+class _Draws:
+    """Outputs that differ when one model runs twice on the same inputs.
+
+    Args:
+        random: Those of the model before.
+        settled: Those among them that no longer differ after the edit.
+    """
+
+    random: tuple[str, ...] = ()
+    settled: tuple[str, ...] = ()
+
+    @classmethod
+    def find(
+        cls,
+        golden: Session,
+        actual: Session,
+        specs: Sequence[TensorSpec],
+        sizes: Mapping[str, int],
+    ) -> _Draws:
+        """Run each model twice."""
+        _, feeds = next(hostile_feeds(specs, sizes, 7))
+        random = _differing(golden, feeds)
+        still = _differing(actual, feeds) if random else ()
+        return cls(random, tuple(name for name in random if name not in still))
+
+    def notes(self) -> list[str]:
+        """Say which outputs are compared by shape only."""
+        return [f"compared by shape only: {name}, which is random" for name in self.random]
+
+
+def _differing(session: Session, feeds: Tensors) -> tuple[str, ...]:
+    first, second = _try(session, feeds)[0], _try(session, feeds)[0]
     if first is None or second is None:
         return ()
-    return tuple(
-        name
-        for name, array in first.items()
-        if array.tobytes() != second[name].tobytes() and array.shape == second[name].shape
-    )
+    return tuple(name for name, array in first.items() if array.tobytes() != second[name].tobytes())
 
 
 def _compare(
-    expected: Tensors,
-    actual: Session,
-    feeds: Tensors,
-    random: Sequence[str],
-    limits: Limits,
-) -> Comparison:
+    expected: Tensors, actual: Session, feeds: Tensors, draws: _Draws, limits: Limits
+) -> Comparison | None:
+    """Compare what both compute; None where all of it is NaN or infinite, at the same places."""
     found, why = _try(actual, feeds)
     if found is None:
-        skipped = dict.fromkeys(expected, f"fails where the model before runs: {why}")
+        skipped = dict.fromkeys(expected, f"fails where {_BEFORE} runs: {why}")
         return Comparison("before", "after", _PRECISION, (), Coverage(0, skipped))
-    golden: dict[str, Any] = dict(expected)
-    for name in random:
-        if golden[name].shape == found[name].shape:
-            found = {**found, name: golden[name]}
+    if draws.settled:
+        reason = "was random before, and is the same in each run now"
+        skipped = dict.fromkeys(draws.settled, reason)
+        return Comparison("before", "after", _PRECISION, (), Coverage(0, skipped))
+    golden: dict[str, NDArray[Any]] = {
+        name: array
+        for name, array in expected.items()
+        # Between NaNs and infinities that are all where they were there is no error to measure.
+        if not (_has_no_finite(array) and np.array_equal(array, found[name], equal_nan=True))
+    }
+    if not golden:
+        return None
+    drawn = {name for name in draws.random if name in golden}
+    same_shape = {name for name in drawn if golden[name].shape == found[name].shape}
+    found = {name: golden[name] if name in same_shape else found[name] for name in golden}
     return compare_outputs(
         golden,
         found,
@@ -258,12 +252,8 @@ def _compare(
     )
 
 
-def _without_finite(outputs: Tensors) -> str:
-    """Return the name of a floating-point output that has elements, none of them finite."""
-    for name, array in outputs.items():
-        if array.dtype.kind == "f" and array.size and not np.isfinite(array).any():
-            return name
-    return ""
+def _has_no_finite(array: NDArray[Any]) -> bool:
+    return array.dtype.kind == "f" and array.size > 0 and not np.isfinite(array).any()
 
 
 def _named(sizes: Mapping[str, int]) -> str:

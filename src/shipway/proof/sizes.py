@@ -17,8 +17,9 @@ _MIXED_DIMS = 4
 class SizePlan:
     """Sets of sizes that golden takes, and a note on every one that it does not."""
 
-    def __init__(self, accepts: Accepts) -> None:
-        """Begin without a set."""
+    def __init__(self, accepts: Accepts, golden: str = "PyTorch") -> None:
+        """Begin without a set; `golden` is what notes call the side that refuses a size."""
+        self._golden = golden
         self.sets: list[dict[str, int]] = []
         self.notes: list[str] = []
         self._accepts = accepts
@@ -29,13 +30,15 @@ class SizePlan:
             return True
         if why := self._accepts(sizes):
             asked = ", ".join(f"{name}={size}" for name, size in sizes.items())
-            self.notes.append(f"not tried: {asked}, which PyTorch refuses: {why}")
+            self.notes.append(f"not tried: {asked}, which {self._golden} refuses: {why}")
             return False
         self.sets.append(sizes)
         return True
 
 
-def plan_sizes(example: Mapping[str, int], bounds: Bounds, accepts: Accepts) -> SizePlan:
+def plan_sizes(
+    example: Mapping[str, int], bounds: Bounds, accepts: Accepts, golden: str = "PyTorch"
+) -> SizePlan:
     """Choose sizes: those of the export, the smallest, larger ones, and mixtures.
 
     The smallest is 1, or the lower bound; where golden refuses it (an image smaller than the
@@ -47,8 +50,9 @@ def plan_sizes(example: Mapping[str, int], bounds: Bounds, accepts: Accepts) -> 
         example: Size of each dimension at the export.
         bounds: Smallest and largest size, where given.
         accepts: Asked before a set is taken.
+        golden: What notes call the side that refuses a size.
     """
-    plan = SizePlan(accepts)
+    plan = SizePlan(accepts, golden)
     if not plan.add(dict(example)) or not example:
         return plan
     small = {name: bounds.get(name, (1, None))[0] for name in example}

@@ -37,7 +37,7 @@ def save(path, text, weights=WEIGHTS):
 def files(tmp_path):
     def make(before, after, weights=WEIGHTS, other=None):
         folder = tmp_path / "a folder"
-        folder.mkdir()
+        folder.mkdir(exist_ok=True)
         return (
             save(folder / "be/fore.onnx".replace("/", "_"), before, weights),
             save(folder / "after.onnx", after, weights if other is None else other),
@@ -114,7 +114,7 @@ def test_another_output_name_is_refused(files):
 
 
 def test_a_dimension_that_is_fixed_now_is_refused(files):
-    with pytest.raises(ModelError, match="no longer dynamic"):
+    with pytest.raises(ModelError, match="takes only"):
         prove_graphs(
             *files(
                 "(float[n] x) => (float[n] y) { y = Relu(x) }",
@@ -220,3 +220,31 @@ def _judge(folder, before, name):
     culprit = bisect_simplification(before, options, folder, proof)
     assert culprit.change.rule == name
     assert culprit.to_json()["reasons"]
+
+
+def test_a_draw_that_became_a_constant_is_caught(files):
+    before = "(float[n] x) => (float[n] y) { a = RandomNormalLike(x)  y = Add(a, x) }"
+    after = "(float[n] x) => (float[n] y) { y = Add(x, x) }"
+    proof = prove_graphs(*files(before, after, {}))
+    assert not proof.passed
+    assert any("same in each run now" in reason for reason in proof.reasons)
+
+
+def test_a_nan_everywhere_is_judged_by_its_places(files):
+    before = "(float[n,4] x) => (float[n,4] y) { y = Softmax<axis=1>(x) }"
+    after = (
+        "(float[n,4] x) => (float[n,4] y) { i = IsNaN(x)  z = Cast<to=1>(i)  c = Where(i, z, x)"
+        "  y = Softmax<axis=1>(c) }"
+    )
+    proof = prove_graphs(*files(before, after, {}), sizes=[{"n": 1}])
+    assert not proof.passed
+    same = prove_graphs(*files(before, before, {}), sizes=[{"n": 1}])
+    assert same.passed
+    assert any("nothing finite to measure: one NaN" in note for note in same.notes)
+
+
+def test_a_fixed_dimension_can_be_proved_at_its_size(files):
+    before = "(float[n] x) => (float[n] y) { y = Relu(x) }"
+    assert prove_graphs(
+        *files(before, "(float[3] x) => (float[3] y) { y = Relu(x) }", {}), sizes=[{"n": 3}]
+    ).passed
