@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from shipway.cli.flags import Flag
-from shipway.cli.terminal import make_table, print_json, print_result, show_progress, start_log
+from shipway.cli.proving import Proved, prove_unsaved, show_proof
+from shipway.cli.terminal import make_table, print_json, print_result, start_log
 from shipway.errors import UsageError
-from shipway.files import write_json
 
 if TYPE_CHECKING:
+    import onnx_ir as ir
+
     from shipway.graph.edits.result import Edit
     from shipway.proof.results import Proof
 
@@ -66,18 +68,12 @@ def edit(
     graph = load_graph(model)
     result = run_edit(graph, name, options, allow=allow)
     target = output or model.with_name(f"{model.stem}.{name}.onnx")
-    proof = None
-    if prove:
-        proof = _prove(model, graph, target, chosen, seed)
-        if not proof.passed:
-            target = target.with_name(f"{target.stem}.refused.onnx")
-        write_json(target.with_suffix(".proof.json"), proof.to_json())
+    proved = _prove(model, graph, target, chosen, seed) if prove else None
+    proof, target = (None, target) if proved is None else (proved.proof, proved.target)
     companions = save_graph(graph, target)
     facts: dict[str, Any] = {
-        "edit": name,
+        **result.to_json(),
         "kind": chosen.kind,
-        "changed": result.changed,
-        "notes": [*result.notes],
         "output": str(target),
         "files": [target.name, *companions],
         "proof": None if proof is None else proof.to_json(),
@@ -89,30 +85,18 @@ def edit(
     return 0 if proof is None or proof.passed else 1
 
 
-def _prove(model: Path, graph: Any, target: Path, chosen: Edit, seed: int) -> Proof:
-    import tempfile
-
-    from shipway.graph.saving import save_graph
-    from shipway.proof.graph import prove_graphs
-
+def _prove(model: Path, graph: ir.Model, target: Path, chosen: Edit, seed: int) -> Proved:
     if chosen.kind == "changes-numerics":
         raise UsageError(
             f"{chosen.name} changes what the model computes; there is nothing to prove.",
             hint="Leave out --prove, and measure: shipway compare BEFORE AFTER.",
         )
-    kind: Literal["exact", "reassociating"] = chosen.kind
-    with tempfile.TemporaryDirectory(prefix="shipway-edit-") as folder:
-        path = Path(folder) / target.name
-        save_graph(graph, path)
-        with show_progress() as progress:
-            return prove_graphs(model, path, kind=kind, seed=seed, progress=progress)
+    return prove_unsaved(model, graph, target, kind=chosen.kind, seed=seed)
 
 
 def _show(facts: dict[str, Any], proof: Proof | None) -> None:
-    from shipway.cli.graph_prove import show_proof
-
     print_result(f"wrote {facts['output']}")
-    print_result(f"  {facts['edit']}: {facts['changed']} changed ({facts['kind']})")
+    print_result(f"  {facts['name']}: {facts['changed']} changed ({facts['kind']})")
     for note in facts["notes"]:
         print_result(f"  note   {note}")
     if proof is not None:

@@ -4,23 +4,14 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from shipway.cli.flags import Flag, Many
-from shipway.cli.terminal import (
-    make_table,
-    print_json,
-    print_result,
-    scientific,
-    show_progress,
-    start_log,
-)
+from shipway.cli.proving import show_proof
+from shipway.cli.terminal import print_json, show_progress, start_log
 from shipway.errors import UsageError
 
-if TYPE_CHECKING:
-    from shipway.proof.results import Proof
-
-__all__ = ["prove", "show_proof"]
+__all__ = ["prove"]
 
 
 def prove(
@@ -84,21 +75,3 @@ def _read_sizes(items: tuple[str, ...]) -> dict[str, int]:
             raise UsageError(f"--size takes name=number, not '{item}'.", hint="E.g. --size batch=3")
         sizes[match[1]] = int(match[2])
     return sizes
-
-
-def show_proof(proof: Proof) -> None:
-    """Print a proof: the verdict, the worst error of each output, what was not tried."""
-    print_result(f"  proof  {'PASS' if proof.passed else 'FAIL'}: {len(proof.trials)} trials")
-    worst: dict[str, float | None] = {}
-    for trial in proof.trials:
-        for output in trial.comparison.outputs:
-            error, known = output.metrics.relative_l2, worst.get(output.name)
-            worst[output.name] = error if known is None else max(known, error or 0.0)
-    table = make_table("output", "worst rel. L2")
-    for name, error in worst.items():
-        table.add_row(name, scientific(error) or "equal")
-    print_result(table)
-    for reason in proof.reasons:
-        print_result(f"         {reason}")
-    for note in proof.notes:
-        print_result(f"  note   {note}")

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from shipway.cli.flags import Flag, Many
-from shipway.cli.graph_prove import show_proof
-from shipway.cli.terminal import (
-    make_table,
-    print_json,
-    print_result,
-    show_progress,
-    start_log,
-)
+from shipway.cli.proving import Proved, prove_unsaved, show_proof
+from shipway.cli.terminal import make_table, print_json, print_result, start_log
 from shipway.errors import UsageError
 from shipway.files import write_json
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+    from shipway.graph.results import Simplification
+    from shipway.graph.simplify import SimplifyOptions
+    from shipway.proof.graph_bisect import Culprit
+    from shipway.proof.results import Proof
 
 __all__ = ["simplify"]
 
@@ -49,7 +51,8 @@ def simplify(
     Args:
         model: The .onnx file.
         output: Where to write; MODEL.simplified.onnx beside it by default.
-        profile: For whom: portable, modern, onnxruntime, openvino, tensorrt or ascend.
+        profile: For whom: portable, modern (opset 23), or onnxruntime, openvino, tensorrt and
+            ascend, which have the rules of portable today.
         skip: Name of a rule not to use. Again for each.
         nonempty: Assume that no dimension is ever 0; more computed reshapes become constant.
         prove: Prove that the outputs are the same; exit 1 where they are not.
@@ -58,7 +61,6 @@ def simplify(
     """
     from shipway.graph.loading import load_graph
     from shipway.graph.passes.catalogue import ALL_RULES
-    from shipway.graph.saving import save_graph
     from shipway.graph.simplify import SimplifyOptions, simplify_graph
 
     start_log(quiet=json)
@@ -72,51 +74,44 @@ def simplify(
     before_bytes = _size_bytes(model, graph)
     options = SimplifyOptions(profile=profile, skip=frozenset(skip), nonempty=nonempty)
     result = simplify_graph(graph, options)
-    proof = culprit = None
-    if prove:
-        proof, culprit = _prove(model, graph, options, result, target, seed)
-        if not proof.passed:
-            target = target.with_name(f"{target.stem}.refused.onnx")
-    companions = save_graph(graph, target)
-    facts = {
-        "model": str(model),
-        "output": str(target),
-        "files": [target.name, *companions],
-        "size_bytes_before": before_bytes,
-        "size_bytes_after": sum(
-            (target.parent / name).stat().st_size for name in (target.name, *companions)
-        ),
-        **result.to_json(),
-    }
-    write_json(target.with_suffix(".changes.json"), facts)
-    facts["proof"] = None if proof is None else proof.to_json()
-    facts["culprit"] = None if culprit is None else culprit.to_json()
-    if proof is not None:
-        write_json(target.with_suffix(".proof.json"), facts["proof"])
-    facts["name_map"] = _carry_name_map(model, target, result)
+    proved = _prove(model, graph, options, result, target, seed) if prove else None
+    target = target if proved is None else proved.target
+    facts = _save(model, graph, result, target) | {"size_bytes_before": before_bytes}
+    if proved is not None:
+        facts["proof"] = proved.proof.to_json()
+        facts["culprit"] = None if proved.culprit is None else proved.culprit.to_json()
     if json:
         print_json(facts)
     else:
-        _show(facts)
-        if proof is not None:
-            show_proof(proof)
-        if culprit is not None:
-            change = culprit.change
-            print_result(
-                f"  change {culprit.number} did it: {change.rule} at {change.op} '{change.node}'",
-                f"  without it: --skip {change.rule}",
-            )
-    return 0 if proof is None or proof.passed else 1
+        _show(facts, proved)
+    return 0 if proved is None or proved.proof.passed else 1
+
+
+def _save(model: Path, graph: ir.Model, result: Simplification, target: Path) -> dict[str, Any]:
+    """Write the model, its changes and its name map; return the facts of them."""
+    from shipway.graph.saving import save_graph
+
+    files = (target.name, *save_graph(graph, target))
+    facts = {
+        "model": str(model),
+        "output": str(target),
+        "files": list(files),
+        "size_bytes_after": sum((target.parent / name).stat().st_size for name in files),
+        **result.to_json(),
+    }
+    write_json(target.with_suffix(".changes.json"), facts)
+    return facts | {"name_map": _carry_name_map(model, target, result)}
 
 
 def _prove(
-    model: Path, graph: Any, options: Any, result: Any, target: Path, seed: int
-) -> tuple[Any, Any]:
-    """Prove a simplified graph that is not saved yet; return the proof, and what was wrong."""
-    import tempfile
-
-    from shipway.graph.saving import save_graph
-    from shipway.proof.graph import prove_graphs
+    model: Path,
+    graph: ir.Model,
+    options: SimplifyOptions,
+    result: Simplification,
+    target: Path,
+    seed: int,
+) -> Proved:
+    """Prove a simplified graph; where it fails, find the change that did it."""
     from shipway.proof.graph_bisect import bisect_simplification
 
     exact = all(change.kind == "exact" for change in result.changes)
@@ -125,17 +120,16 @@ def _prove(
         "seed": seed,
         "nonempty": options.nonempty,
     }
-    with tempfile.TemporaryDirectory(prefix="shipway-simplify-") as folder:
-        path = Path(folder) / target.name
-        save_graph(graph, path)
-        with show_progress() as progress:
-            proof = prove_graphs(model, path, progress=progress, **how)
-        if proof.passed or not result.changes:
-            return proof, None
-        return proof, bisect_simplification(model, options, Path(folder), proof, **how)
+
+    def find_culprit(folder: Path, proof: Proof) -> Culprit | None:
+        if not result.changes:
+            return None
+        return bisect_simplification(model, options, folder, proof, **how)
+
+    return prove_unsaved(model, graph, target, find_culprit=find_culprit, **how)
 
 
-def _size_bytes(path: Path, graph: Any) -> int:
+def _size_bytes(path: Path, graph: ir.Model) -> int:
     """Return the size of a model with its external data."""
     files = {path.resolve()}
     for value in graph.graph.initializers.values():
@@ -145,7 +139,7 @@ def _size_bytes(path: Path, graph: Any) -> int:
     return sum(one.stat().st_size for one in files)
 
 
-def _carry_name_map(model: Path, target: Path, result: Any) -> str | None:
+def _carry_name_map(model: Path, target: Path, result: Simplification) -> str | None:
     """Write the new model's name map where the old one has one; return where."""
     from shipway.export.name_map import read_name_map, write_name_map
 
@@ -157,7 +151,7 @@ def _carry_name_map(model: Path, target: Path, result: Any) -> str | None:
     return str(path)
 
 
-def _show(facts: dict[str, Any]) -> None:
+def _show(facts: dict[str, Any], proved: Proved | None) -> None:
     print_result(f"wrote {facts['output']}")
     nodes = f"{facts['nodes_before']:,} -> {facts['nodes_after']:,}"
     sizes = f"{facts['size_bytes_before']:,} -> {facts['size_bytes_after']:,} bytes"
@@ -174,3 +168,12 @@ def _show(facts: dict[str, Any]) -> None:
                 rule, f"{count:,}", "every bit" if kinds[rule] == "exact" else kinds[rule]
             )
         print_result("", table)
+    if proved is None:
+        return
+    show_proof(proved.proof)
+    if proved.culprit is not None:
+        number, change = proved.culprit.number, proved.culprit.change
+        print_result(
+            f"  change {number} did it: {change.rule} at {change.op} '{change.node}'",
+            f"  without it: --skip {change.rule}",
+        )

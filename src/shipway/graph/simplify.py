@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import onnx_ir as ir
 
 from shipway.errors import UsageError
-from shipway.graph.applying import GRAPH_ATTRIBUTES, UNREAD, Applier, drop_unread_initializers
+from shipway.graph.applying import UNREAD, Applier, drop_unread_initializers
 from shipway.graph.collector import collector_paused
 from shipway.graph.facts.inference import infer
 from shipway.graph.facts.knowledge import Knowledge
 from shipway.graph.flattening import FLATTEN_ROWS, flatten_rows
 from shipway.graph.folding import Folder
+from shipway.graph.locating import subgraphs_of
 from shipway.graph.numbering import Numbering
 from shipway.graph.passes.catalogue import PROFILES, rules_of
 from shipway.graph.results import Change, Simplification
+from shipway.graph.standard import is_standard
 from shipway.graph.view import View
 
 __all__ = ["Change", "Simplification", "SimplifyOptions", "simplify_graph"]
 
-_MOST_ROUNDS = 12
+_MOST_ROUNDS = 64  # models rest after two to nine; a rule that undid another would never
 _NONEMPTY = "no dimension is 0"
 _FIRST_IR_WITH_DEFAULTS = 4
 
@@ -31,7 +32,8 @@ class SimplifyOptions:
     """How to simplify.
 
     Args:
-        profile: For whom: "portable" keeps the opset and standard operators only.
+        profile: For whom: "portable" keeps the opset and standard operators only; "modern" also
+            writes what opset 23 has. The others have the rules of "portable" today.
         skip: Names of rules not to use.
         budget_bytes: Bytes by which folded constants may make the file grow. None: not at all.
         limit: Number of changes to make at most, in the order of `Simplification.changes`.
@@ -100,9 +102,7 @@ class _Simplifier:
         self._rules = rules_of(options.profile, options.skip, self.view.opset)
         self._folder = Folder(self.view, self.applier, options.skip)
         self._numbering = Numbering(self.view)
-        self._everything = (
-            True  # the first round looks at every node, others where something changed
-        )
+        self._everything = True  # in the first round; later only where something changed
         self._touched: set[ir.Node] = set()
         self.dropped: list[str] = []
 
@@ -151,7 +151,7 @@ class _Simplifier:
                 self._visit(node)
 
     def _visit(self, node: ir.Node) -> None:
-        inside = list(_graphs_of(node))
+        inside = list(subgraphs_of(node))
         if inside:
             self._learn(node)  # what the inputs of a loop's body are
         for inner in inside:
@@ -195,16 +195,8 @@ class _Simplifier:
             self.applier.apply(found[0], node, found[1])
 
 
-def _graphs_of(node: ir.Node) -> Iterator[ir.Graph]:
-    for attribute in node.attributes.values():
-        if attribute.type not in GRAPH_ATTRIBUTES or attribute.is_ref():
-            continue
-        single = attribute.type is ir.AttributeType.GRAPH
-        yield from [attribute.as_graph()] if single else attribute.as_graphs()
-
-
 def _is_plain(node: ir.Node) -> bool:
     """Whether rules may look at a node: a standard operator whose attributes are all known."""
-    return node.domain in {"", "ai.onnx"} and not any(
+    return is_standard(node) and not any(
         attribute.is_ref() for attribute in node.attributes.values()
     )

@@ -3,9 +3,6 @@
 from pathlib import Path
 
 import pytest
-
-pytest.importorskip("shipway.graph.simplify")
-
 from hostile.conformance import VARIANTS, attempts, survey
 from hostile.simplifying import PROFILES
 

@@ -8,8 +8,6 @@ from hostile.checking import Allowance, check
 from hostile.growing import grown
 from hostile.proposals import ON_SIZES, ON_TENSORS
 
-pytest.importorskip("shipway.graph.simplify")
-
 from shipway.graph.loading import load_graph
 from shipway.graph.passes.catalogue import ALL_RULES
 from shipway.graph.saving import save_graph

@@ -7,9 +7,6 @@ import pytest
 from hostile.cases import CARRIED, CASES
 from hostile.checking import compare, draws
 from hostile.execution import run_model
-
-pytest.importorskip("shipway.graph.simplify")
-
 from hostile.simplifying import Simplified, simplified
 
 every = pytest.mark.parametrize("name", CARRIED)

@@ -7,9 +7,6 @@ import pytest
 from hostile.cases import CARRIED, CASES
 from hostile.checking import check, check_signature, compare, node_types
 from hostile.execution import run_model
-
-pytest.importorskip("shipway.graph.simplify")
-
 from hostile.simplifying import EACH_PROFILE, simplified
 
 from shipway.graph.loading import load_graph
