@@ -19,8 +19,10 @@ from shipway.graph.inferring import Inferred, infer_values
 from shipway.graph.leftovers import keep_leftovers, return_leftovers
 from shipway.graph.loading import load_graph
 from shipway.graph.locating import all_graphs, all_nodes
-from shipway.graph.saving import EXTERNAL_BYTES, save_graph
+from shipway.graph.saving import save_graph
 from shipway.graph.simplify import simplify_graph
+from shipway.graph.standard import STANDARD_DOMAINS
+from shipway.source.tensordata import EXTERNAL_THRESHOLD_BYTES
 
 __all__ = [
     "cut",
@@ -78,7 +80,7 @@ def save_model(wiring: Wiring, path: str | Path, *, external: bool = False) -> N
     """
     model = settle(wiring)
     _fit_imports(wiring)
-    save_graph(model, Path(path), external_bytes=0 if external else EXTERNAL_BYTES)
+    save_graph(model, Path(path), external_bytes=0 if external else EXTERNAL_THRESHOLD_BYTES)
 
 
 def _fit_imports(wiring: Wiring) -> None:
@@ -90,7 +92,7 @@ def _fit_imports(wiring: Wiring) -> None:
         if domain or "ai.onnx" not in imports:
             imports[domain] = 1
     local = {function.domain for function in model.functions.values()}
-    for domain in wiring.domains - used - local - {"", "ai.onnx"}:
+    for domain in wiring.domains - used - local - STANDARD_DOMAINS:
         imports.pop(domain, None)
 
 

@@ -12,11 +12,12 @@ from shipway.engines.base import Finding
 from shipway.engines.onnxfile import Operator, operators, read_onnx
 from shipway.engines.staging import staged
 from shipway.errors import EngineError, ExportError
-from shipway.export.onnx_file import EXTERNAL_THRESHOLD_BYTES, save_onnx
+from shipway.export.onnx_file import save_onnx
 from shipway.export.operator_nodes import inline_operators
 from shipway.export.portable import PortableModel
 from shipway.ops.kernel_library import library_of, why_portable
 from shipway.ops.registry import known_operator, operator_for_node
+from shipway.source.tensordata import EXTERNAL_THRESHOLD_BYTES
 
 if TYPE_CHECKING:
     import onnx_ir as ir

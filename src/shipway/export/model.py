@@ -17,7 +17,6 @@ from shipway.errors import ExportError, ModelError, UsageError
 from shipway.export.draft import Draft, draft_module, draft_program
 from shipway.export.name_map import NameMap, ValueEntry, write_name_map
 from shipway.export.onnx_file import (
-    EXTERNAL_THRESHOLD_BYTES,
     check_onnx,
     check_opset,
     copy_onnx,
@@ -33,6 +32,7 @@ from shipway.export.program_file import save_program
 from shipway.export.quiet import collect_warnings
 from shipway.files import atomic_folder, make_folder, output_errors
 from shipway.progress import SILENT, Progress
+from shipway.source.tensordata import EXTERNAL_THRESHOLD_BYTES
 from shipway.tensors import TensorSpec
 
 if TYPE_CHECKING:

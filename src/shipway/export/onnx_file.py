@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     import onnx_ir as ir
 
 __all__ = [
-    "EXTERNAL_THRESHOLD_BYTES",
     "check_onnx",
     "check_opset",
     "copy_onnx",
@@ -27,9 +26,6 @@ __all__ = [
     "save_onnx",
 ]
 
-EXTERNAL_THRESHOLD_BYTES = 1 << 30
-"""From here on weights go to a file of their own. protobuf ends at 2 GiB, and many tools hold a
-model two or three times in memory; below, one file is easier to carry about."""
 _SMALL_BYTES = 1024
 _LONGEST_FLAW = 400
 

@@ -8,14 +8,12 @@ from dataclasses import replace
 import onnx_ir as ir
 
 from shipway.graph.facts.knowledge import Knowledge
+from shipway.graph.locating import subgraphs_of
 from shipway.graph.results import Change
 from shipway.graph.rules import Rewrite, Rule
 from shipway.graph.view import View
 
-__all__ = ["GRAPH_ATTRIBUTES", "UNREAD", "Applier", "drop_unread_initializers", "is_read"]
-
-GRAPH_ATTRIBUTES = frozenset({ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS})
-
+__all__ = ["UNREAD", "Applier", "drop_unread_initializers", "is_read"]
 
 UNREAD = Rule(
     "remove_unread_nodes",
@@ -253,15 +251,11 @@ def _size_bytes(node: ir.Node) -> int:
 
 def _release(node: ir.Node) -> None:
     """Let go of what the sub-graphs of a node read outside, so that it can be seen to be unread."""
-    for attribute in node.attributes.values():
-        if attribute.is_ref() or attribute.type not in GRAPH_ATTRIBUTES:
-            continue
-        single = attribute.type is ir.AttributeType.GRAPH
-        for graph in [attribute.as_graph()] if single else attribute.as_graphs():
-            for inner in graph:
-                _release(inner)
-                for index in range(len(inner.inputs)):
-                    inner.replace_input_with(index, None)
+    for graph in subgraphs_of(node):
+        for inner in graph:
+            _release(inner)
+            for index in range(len(inner.inputs)):
+                inner.replace_input_with(index, None)
 
 
 def is_read(node: ir.Node) -> bool:

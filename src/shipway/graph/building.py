@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from shipway.graph.locating import all_nodes
 from shipway.graph.naming import Names, set_name
+from shipway.graph.standard import is_standard
 
 __all__ = [
     "Splice",
@@ -50,7 +51,7 @@ def constant_tensor(value: ir.Value | None) -> ir.TensorProtocol | None:
 
 
 def _tensor_of(node: ir.Node | None) -> ir.TensorProtocol | None:
-    if node is None or node.op_type != "Constant" or node.domain not in {"", "ai.onnx"}:
+    if node is None or node.op_type != "Constant" or not is_standard(node):
         return None
     for name, attribute in node.attributes.items():
         if attribute.is_ref():
@@ -178,11 +179,7 @@ def feed(node: ir.Node, index: int, value: ir.Value) -> None:
 
 def nodes_of_type(model: ir.Model, *op_types: str) -> list[ir.Node]:
     """Return the nodes of the default domain with one of some types, in every graph."""
-    return [
-        node
-        for node in all_nodes(model)
-        if node.op_type in op_types and node.domain in {"", "ai.onnx"}
-    ]
+    return [node for node in all_nodes(model) if node.op_type in op_types and is_standard(node)]
 
 
 def attribute_of(node: ir.Node, name: str, default: Any = None) -> Any:

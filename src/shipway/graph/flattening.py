@@ -18,6 +18,7 @@ from shipway.graph.facts.dims import product
 from shipway.graph.facts.fact import Shape
 from shipway.graph.passes.retarget_reshapes import target_of
 from shipway.graph.rules import Rewrite, Rule
+from shipway.graph.standard import is_standard
 from shipway.graph.view import View
 
 __all__ = ["FLATTEN_ROWS", "flatten_rows"]
@@ -99,7 +100,7 @@ def _stretches(graph: ir.Graph, view: View) -> list[_Stretch]:
 
 def _rows_of(node: ir.Node, view: View) -> Shape | None:
     """Return the leading sizes of a row-wise node of three or more dimensions; None for others."""
-    if node.domain not in {"", "ai.onnx"} or len([o for o in node.outputs if o.uses()]) > 1:
+    if not is_standard(node) or len([o for o in node.outputs if o.uses()]) > 1:
         return None
     shape = view.shape(node.outputs[0])
     if shape is None or len(shape) < 3 or view.fact(node.outputs[0]).dtype not in _DTYPES:
@@ -197,7 +198,7 @@ def _can_leave(value: ir.Value, view: View) -> bool:
 
 def _reads_any_shape(node: ir.Node, shape: Shape | None, view: View) -> bool:
     """Whether a reader is a Reshape that can read the matrix as well."""
-    if shape is None or node.op_type != "Reshape" or node.domain not in {"", "ai.onnx"}:
+    if shape is None or node.op_type != "Reshape" or not is_standard(node):
         return False
     output = view.shape(node.outputs[0])
     return output is not None and target_of(_flat(shape), output) is not None

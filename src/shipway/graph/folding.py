@@ -20,6 +20,7 @@ from shipway.graph.evaluation import EVALUATORS, Constants, evaluate
 from shipway.graph.evaluation_sums import ROUNDING
 from shipway.graph.facts.fact import Fact
 from shipway.graph.rules import Rewrite, Rule
+from shipway.graph.standard import is_standard
 from shipway.graph.view import View
 
 __all__ = ["Folder"]
@@ -107,7 +108,7 @@ class Folder:
 
     def note(self, node: ir.Node, facts: Sequence[Fact]) -> bool:
         """Note a node that depends on constants only; say whether it is one."""
-        if node.op_type not in EVALUATORS or node.domain not in {"", "ai.onnx"}:
+        if node.op_type not in EVALUATORS or not is_standard(node):
             return False
         given = [value for value in node.inputs if value is not None]
         if not all(self._is_constant(value) for value in given):

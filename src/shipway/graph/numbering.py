@@ -8,12 +8,13 @@ from typing import Any
 
 import onnx_ir as ir
 
-from shipway.graph.applying import GRAPH_ATTRIBUTES
 from shipway.graph.rules import Rewrite, Rule
+from shipway.graph.standard import is_standard
 from shipway.graph.view import View
 
 __all__ = ["RANDOM", "SAME_NODE", "SAME_NUMBERS", "Numbering"]
 
+_GRAPHS = frozenset({ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS})
 RANDOM = frozenset(
     [
         "RandomNormal",
@@ -30,8 +31,8 @@ RANDOM = frozenset(
 SAME_NODE = Rule(
     "merge_equal_nodes",
     "exact",
-    "Computes once what several nodes compute from the same inputs. Never random operators, never "
-    "custom ones that are not declared pure.",
+    "Computes once what several nodes compute from the same inputs. Never random operators, "
+    "never custom ones.",
     (),
     lambda _node, _view: None,
 )
@@ -84,7 +85,7 @@ class Numbering:
         return None
 
     def _keys(self, node: ir.Node) -> Iterator[tuple[Rule, Hashable]]:
-        if node.domain not in {"", "ai.onnx"} or node.op_type in RANDOM:
+        if not is_standard(node) or node.op_type in RANDOM:
             return
         attributes = _frozen(node)
         if attributes is not None:
@@ -100,7 +101,7 @@ def _frozen(node: ir.Node) -> Hashable | None:
     """Return a node's attributes as something to compare; None where they hold graphs."""
     found: list[tuple[str, Any]] = []
     for name, attribute in sorted(node.attributes.items()):
-        if attribute.type in GRAPH_ATTRIBUTES:
+        if attribute.type in _GRAPHS:
             return None
         found.append((name, _frozen_value(attribute)))
     return tuple(found)

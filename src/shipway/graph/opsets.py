@@ -17,6 +17,7 @@ from shipway.graph.opset_steps import step_down
 from shipway.graph.ordering import sort_graph
 from shipway.graph.schemas import find_schema, form_problem
 from shipway.graph.single_node import convert_single, place_of
+from shipway.graph.standard import is_standard
 
 __all__ = ["OpsetChange", "convert_opset"]
 
@@ -78,7 +79,7 @@ def convert_opset(model: ir.Model, version: int) -> OpsetChange:
         (node, _plan(node, before, version, known))
         for graph in all_graphs(model)
         for node in list(graph)
-        if node.domain in {"", "ai.onnx"} and _is_redefined(node, before, version)
+        if is_standard(node) and _is_redefined(node, before, version)
     ]
     names = Names(model)
     changed = [(node, plan) for node, plan in plans if plan is not None]

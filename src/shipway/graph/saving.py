@@ -18,12 +18,9 @@ from shipway.graph.loading import SMALL_BYTES
 from shipway.graph.sink import Sink
 from shipway.graph.weights import SparseTensor
 from shipway.graph.wire import encode_length_delimited
+from shipway.source.tensordata import EXTERNAL_THRESHOLD_BYTES
 
-__all__ = ["EXTERNAL_BYTES", "save_graph"]
-
-EXTERNAL_BYTES = 1 << 30
-"""From here on weights go to a file of their own. protobuf ends at 2 GiB, and many tools hold a
-model two or three times in memory; below, one file is easier to carry about."""
+__all__ = ["save_graph"]
 
 _MODEL_GRAPH, _GRAPH_INITIALIZER, _TENSOR_RAW_DATA = 7, 5, 9
 _PAGE_BYTES = 4096
@@ -31,7 +28,7 @@ _PROTOBUF_LIMIT_BYTES = 2**31 - 1
 
 
 def save_graph(
-    model: ir.Model, path: Path, *, external_bytes: int = EXTERNAL_BYTES
+    model: ir.Model, path: Path, *, external_bytes: int = EXTERNAL_THRESHOLD_BYTES
 ) -> tuple[str, ...]:
     """Write a model; a reader sees the old file or the whole new one.
 

@@ -8,17 +8,16 @@ from typing import Any
 import onnx_ir as ir
 
 from shipway.errors import UsageError
+from shipway.graph.standard import STANDARD_DOMAINS, is_standard
 
 __all__ = ["check_node", "find_schema", "form_problem"]
-
-_DEFAULT_DOMAINS = frozenset({"", "ai.onnx"})
 
 
 def find_schema(op_type: str, domain: str, version: int | None) -> Any | None:
     """Return the newest schema of an operator up to an opset; None for one ONNX does not know."""
     import onnx
 
-    domain = "" if domain in _DEFAULT_DOMAINS else domain
+    domain = "" if domain in STANDARD_DOMAINS else domain
     newest = onnx.defs.onnx_opset_version() if version is None else version
     try:
         return onnx.defs.get_schema(op_type, newest, domain)
@@ -40,7 +39,7 @@ def check_node(node: ir.Node, version: int | None) -> None:
     schema = find_schema(node.op_type, node.domain, version)
     label = f"'{node.name}' ({node.op_type})" if node.name else node.op_type
     if schema is None:
-        if node.domain in _DEFAULT_DOMAINS:
+        if is_standard(node):
             raise UsageError(
                 f"ONNX has no operator {node.op_type} in opset {version}.",
                 hint="Give domain= for an operator of your own.",

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from shipway.graph.facts.dims import Dim
 from shipway.graph.facts.fact import Fact, Shape
 from shipway.graph.facts.knowledge import Knowledge
+from shipway.graph.standard import is_standard
 from shipway.graph.weights import LazyTensor
 
 __all__ = ["View"]
@@ -65,7 +66,7 @@ class View:
     def producer(self, value: ir.Value | None, *op_types: str) -> ir.Node | None:
         """Return the node that computes a value, where it is one of these standard operators."""
         node = None if value is None else value.producer()
-        if node is None or node.domain not in {"", "ai.onnx"} or node.op_type not in op_types:
+        if node is None or not is_standard(node) or node.op_type not in op_types:
             return None
         return node
 

@@ -10,7 +10,12 @@ from typing import Any
 from shipway.errors import ModelError
 from shipway.source.modelfiles import shown_path
 
-__all__ = ["check_tensor", "graph_tensors"]
+__all__ = ["EXTERNAL_THRESHOLD_BYTES", "check_tensor", "graph_tensors"]
+
+EXTERNAL_THRESHOLD_BYTES = 1 << 30
+"""From here on weights go to a file of their own. protobuf ends at 2 GiB, and many tools hold a
+model two or three times in memory; below, one file is easier to carry about."""
+
 
 _AGAIN = "Export or copy it again."
 _STRING = 8

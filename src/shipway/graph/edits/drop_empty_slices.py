@@ -8,6 +8,7 @@ from shipway.graph.building import Splice, attribute_of, nodes_of_type
 from shipway.graph.edits.result import Edit, EditResult
 from shipway.graph.edits.slices import read_slice
 from shipway.graph.naming import Names
+from shipway.graph.standard import is_standard
 
 __all__ = ["EDIT", "apply"]
 
@@ -31,7 +32,7 @@ def apply(model: ir.Model) -> EditResult:
 
 def _is_empty(value: ir.Value, axis: int | None) -> bool:
     node = value.producer()
-    if node is None or node.op_type != "Slice" or node.domain not in {"", "ai.onnx"}:
+    if node is None or node.op_type != "Slice" or not is_standard(node):
         return False
     cuts = read_slice(node) or ()
     return any(one.axis == axis and one.is_empty for one in cuts)

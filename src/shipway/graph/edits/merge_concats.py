@@ -7,6 +7,7 @@ import onnx_ir as ir
 from shipway.graph.building import Splice, attribute_of, nodes_of_type, only_user
 from shipway.graph.edits.result import Edit, EditResult
 from shipway.graph.naming import Names
+from shipway.graph.standard import is_standard
 
 __all__ = ["EDIT", "apply"]
 
@@ -41,7 +42,7 @@ def _is_inner(value: ir.Value, outer: ir.Node, axis: int) -> bool:
     return (
         node is not None
         and node.op_type == "Concat"
-        and node.domain in {"", "ai.onnx"}
+        and is_standard(node)
         and attribute_of(node, "axis") == axis
         and node.graph is outer.graph
         and only_user(value) is outer

@@ -23,6 +23,7 @@ from shipway.graph.edits.result import Edit, EditResult
 from shipway.graph.edits.slices import read_slice
 from shipway.graph.edits.weights import changed_weight
 from shipway.graph.naming import Names
+from shipway.graph.standard import is_standard
 
 __all__ = ["EDIT", "apply"]
 
@@ -102,7 +103,7 @@ def _parts(value: ir.Value) -> dict[int, ir.Value] | None:
     found: dict[int, ir.Value | None] = {}
     users = {use.node for use in value.uses()}
     for node in users:
-        if node.graph is not value.graph or node.domain not in {"", "ai.onnx"}:
+        if node.graph is not value.graph or not is_standard(node):
             return None
         if node.op_type == "Split" and len(node.outputs) == _PARTS:
             found.update(enumerate(map(_squeezed, _thirds(node))))

@@ -22,6 +22,7 @@ from shipway.graph.building import (
 from shipway.graph.edits.merge_transposes import ELEMENTWISE
 from shipway.graph.edits.slices import read_slice
 from shipway.graph.edits.token_padding import Axes, Padding
+from shipway.graph.standard import is_standard
 
 __all__ = ["Rule", "find_rule"]
 
@@ -52,7 +53,7 @@ _REDUCE = frozenset({"ReduceL2", "ReduceMax", "ReduceMean", "ReduceMin", "Reduce
 
 def find_rule(node: ir.Node) -> Rule | None:
     """Return the rule of a node; None for an operator without one."""
-    if node.domain not in {"", "ai.onnx"}:
+    if not is_standard(node):
         return None
     if node.op_type in ELEMENTWISE | {"Dropout", "Clip", "IsNaN", "IsInf"}:
         return _elementwise

@@ -8,23 +8,23 @@ from typing import Any
 
 import onnx_ir as ir
 
-from shipway.graph.facts import contraction, elementwise, movement
+from shipway.graph.facts import contraction, cutting, elementwise, movement
 from shipway.graph.facts.control_flow import CONTROL_FLOW, infer_control_flow
 from shipway.graph.facts.dims import Dim, Poly
 from shipway.graph.facts.fact import UNKNOWN, Fact
 from shipway.graph.facts.knowledge import Knowledge
 from shipway.graph.facts.registry import RULES, Call
+from shipway.graph.standard import is_standard
 
 __all__ = ["infer", "infer_graph"]
 
-_MODULES = (contraction, elementwise, movement)  # imported for the rules they register
-_STANDARD = frozenset({"", "ai.onnx"})
+_MODULES = (contraction, cutting, elementwise, movement)  # imported for the rules they register
 
 
 def infer(node: ir.Node, knowledge: Knowledge) -> list[Fact]:
     """Return a fact for each output of a node; it is not noted down."""
     count = len(node.outputs)
-    if node.domain not in _STANDARD:
+    if not is_standard(node):
         return [UNKNOWN] * count
     if node.op_type == "Constant":
         return [UNKNOWN]  # it becomes an initializer, or holds no tensor

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import onnx_ir as ir
 
 from shipway.graph.rules import Rewrite, Rule
+from shipway.graph.standard import is_standard
 from shipway.graph.view import View
 
 __all__ = ["RULE"]
@@ -71,7 +72,7 @@ def _cuts_like(source: ir.Value, cut: _Cut, view: View) -> list[_Cut]:
         if use.idx == 0
         and use.node.graph is cut.node.graph
         and use.node.op_type == "Slice"
-        and use.node.domain in {"", "ai.onnx"}
+        and is_standard(use.node)
         and (other := _cut(use.node, view)) is not None
         and other.axis == cut.axis
     ]
@@ -109,10 +110,7 @@ def _known_split(source: ir.Value, cut: _Cut, view: View) -> Rewrite | None:
         node = use.node
         if node.op_type != "Split" or node.graph is not cut.node.graph or use.idx != 0:
             continue
-        if (
-            node.domain not in {"", "ai.onnx"}
-            or node.attributes.get_int("axis", 0) % rank != cut.axis
-        ):
+        if not is_standard(node) or node.attributes.get_int("axis", 0) % rank != cut.axis:
             continue
         index = _piece(node, cut, view)
         if index is None:
