@@ -14,6 +14,7 @@ from shipway.graph.passes import catalogue
 from shipway.graph.rules import Rewrite, Rule
 from shipway.graph.saving import save_graph
 from shipway.graph.simplify import SimplifyOptions, simplify_graph
+from shipway.proof import graph
 from shipway.proof.graph import prove_graphs
 from shipway.proof.graph_bisect import bisect_changes, bisect_simplification
 
@@ -55,6 +56,27 @@ def test_the_same_mathematics_passes(files):
     assert proof.passed
     assert {trial.inputs for trial in proof.trials} >= {"normal", "negative", "zeros", "large"}
     assert {trial.sizes["n"] for trial in proof.trials} >= {0, 1}
+
+
+@pytest.fixture
+def in_pieces(monkeypatch):
+    monkeypatch.setattr(graph, "_WHOLE_BYTES", 0)
+    monkeypatch.setattr(graph, "_PIECE_BYTES", 1)
+
+
+@pytest.mark.usefixtures("in_pieces")
+def test_large_models_run_in_pieces(files):
+    with graph.open_model(files(LINEAR, LINEAR)[0]) as session:
+        assert session.effective["pieces"] == "2"
+    assert prove_graphs(*files(LINEAR, GEMM)).passed
+    proof = prove_graphs(*files(LINEAR, LINEAR, other=WEIGHTS | {"b": WEIGHTS["b"] + 1}))
+    assert not proof.passed
+
+
+@pytest.mark.usefixtures("in_pieces")
+def test_outputs_that_no_node_computes_come_out_of_pieces(files):
+    both = "(float[n,4] x) => (float[n,4] x, float[4,3] w, float[n,3] y) <float[4,3] w> { y = MatMul(x, w) }"
+    assert prove_graphs(*files(both, both)).passed
 
 
 WRONG = {
