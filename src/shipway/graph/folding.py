@@ -106,21 +106,20 @@ class Folder:
         self._spent_bytes = 0
         self._sizes: dict[ir.Value, int] = {}
 
-    def note(self, node: ir.Node, facts: Sequence[Fact]) -> bool:
-        """Note a node that depends on constants only; say whether it is one."""
+    def note(self, node: ir.Node, facts: Sequence[Fact]) -> None:
+        """Note a node if it depends on constants only."""
         if node.op_type not in EVALUATORS or not is_standard(node):
-            return False
+            return
         given = [value for value in node.inputs if value is not None]
         if not all(self._is_constant(value) for value in given):
-            return False
+            return
         if any(attribute.is_ref() for attribute in node.attributes.values()):
-            return False
+            return
         sizes = [_size_bytes(fact) for fact in facts]
         if None in sizes or any(value.is_graph_output() for value in node.outputs):
-            return False
+            return
         for value, size in zip(node.outputs, sizes, strict=True):
             self._sizes[value] = size or 0
-        return True
 
     def _is_constant(self, value: ir.Value) -> bool:
         return value in self._sizes or self._view.is_constant(value)

@@ -162,9 +162,9 @@ class _Simplifier:
             self._try_rules(node)
             if node.graph is None:
                 return
-        facts = [self.knowledge.fact(value) for value in node.outputs]
-        if not self._folder.note(node, facts):
-            self._merge(node)
+        self._merge(node)
+        if node.graph is not None:
+            self._folder.note(node, [self.knowledge.fact(value) for value in node.outputs])
 
     def _is_due(self, node: ir.Node) -> bool:
         return self._everything or node in self._touched or node in self.applier.touched
