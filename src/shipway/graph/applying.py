@@ -136,8 +136,10 @@ class Applier:
         graph = node.graph
         assert graph is not None  # noqa: S101 -- rules only see nodes that are in a graph
         made = {value for new in rewrite.nodes for value in new.outputs}
+        alike = [new for new in rewrite.nodes if new.op_type == node.op_type]
+        heir = next(reversed(alike or rewrite.nodes), None)
         for position, new in enumerate(rewrite.nodes):
-            self._adopt(node, new, position, len(rewrite.nodes))
+            self._adopt(node, new, position, is_heir=new is heir)
         graph.insert_before(node, rewrite.nodes)
         alias: dict[str, str] = {}
         for output, value in zip(node.outputs, rewrite.values, strict=True):
@@ -149,11 +151,11 @@ class Applier:
                 alias |= self._redirect(node, output, value)
         return alias
 
-    def _adopt(self, node: ir.Node, new: ir.Node, position: int, count: int) -> None:
-        """Give a new node the name and metadata of the one it replaces."""
+    def _adopt(self, node: ir.Node, new: ir.Node, position: int, *, is_heir: bool) -> None:
+        """Give a new node the metadata of the one it replaces, and its name to the heir."""
         self.view.spare_bytes -= _size_bytes(node)
         if new.name is None and node.name:
-            new.name = node.name if position == count - 1 else f"{node.name}_{position}"
+            new.name = node.name if is_heir else self.view.unique_name(f"{node.name}_{position}")
         new.metadata_props.update({**node.metadata_props, **new.metadata_props})
         new.doc_string = new.doc_string or node.doc_string
         for value in new.outputs:
@@ -180,7 +182,7 @@ class Applier:
             self._take_output_name(old, value)
             return {former: value.name} if former and value.name else {}
         copy = self.view.node("Identity", [value])
-        self._adopt(node, copy, 0, 1)
+        self._adopt(node, copy, 0, is_heir=True)
         assert node.graph is not None  # noqa: S101 -- rules only see nodes that are in a graph
         node.graph.insert_before(node, copy)
         self._take_name(old, copy.outputs[0])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 
 import onnx_ir as ir
@@ -13,6 +14,7 @@ from shipway.graph.facts.inference import infer
 from shipway.graph.facts.knowledge import Knowledge
 from shipway.graph.flattening import FLATTEN_ROWS, flatten_rows
 from shipway.graph.folding import Folder
+from shipway.graph.layout import MOVE_TRANSPOSES, move_transposes
 from shipway.graph.locating import subgraphs_of
 from shipway.graph.numbering import Numbering
 from shipway.graph.passes.catalogue import PROFILES, rules_of
@@ -104,6 +106,7 @@ class _Simplifier:
         self._numbering = Numbering(self.view)
         self._everything = True  # in the first round; later only where something changed
         self._touched: set[ir.Node] = set()
+        self._fewest_transposes = sys.maxsize
         self.dropped: list[str] = []
 
     def run(self) -> None:
@@ -120,7 +123,7 @@ class _Simplifier:
                     self.applier.remove_unread(one)
             if self.applier.is_done:
                 break
-            if len(self.applier.changes) == changes and not self._flatten():
+            if len(self.applier.changes) == changes and not self._restructure():
                 break
         for one in self._model.graphs():
             self.dropped += drop_unread_initializers(one, self.knowledge)
@@ -130,10 +133,18 @@ class _Simplifier:
         budget = self._options.budget_bytes
         self._folder.fold(max(self.view.spare_bytes, 0) if budget is None else budget)
 
-    def _flatten(self) -> bool:
-        if FLATTEN_ROWS.name in self._options.skip:
+    def _restructure(self) -> bool:
+        """Rewrite a stretch of nodes as a whole, once no rule finds anything; say whether any was."""
+        graph, skip = self._model.graph, self._options.skip
+        if FLATTEN_ROWS.name not in skip and flatten_rows(graph, self.view, self.applier):
+            return True
+        transposes = sum(node.op_type == "Transpose" for node in graph)
+        if MOVE_TRANSPOSES.name in skip or transposes >= self._fewest_transposes:
             return False
-        return flatten_rows(self._model.graph, self.view, self.applier)
+        self._fewest_transposes = (
+            transposes  # each move must leave fewer: so moving comes to an end
+        )
+        return move_transposes(graph, self.view, self.applier)
 
     def _declare_initializers(self) -> None:
         """Before IR version 4 every initializer is an input too."""

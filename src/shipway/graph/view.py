@@ -150,5 +150,6 @@ def _names_of(model: ir.Model) -> set[str]:
     for graph in model.graphs():
         names.update(name for name in graph.initializers)
         names.update(value.name for value in graph.inputs if value.name)
+        names.update(node.name for node in graph if node.name)
         names.update(value.name for node in graph for value in node.outputs if value.name)
     return names

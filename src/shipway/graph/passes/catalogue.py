@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from shipway.graph.applying import UNREAD
 from shipway.graph.flattening import FLATTEN_ROWS
 from shipway.graph.folding import FOLD_EXACT, FOLD_ROUNDED
+from shipway.graph.layout import MOVE_TRANSPOSES
 from shipway.graph.numbering import SAME_NODE, SAME_NUMBERS
 from shipway.graph.passes import (
     drop_expands,
@@ -65,7 +66,15 @@ _PORTABLE = (
     fuse_gelus.RULE,
 )
 _MODERN = (fuse_rms_normalizations.RULE, fuse_attentions.RULE)
-_BUILT_IN = (FOLD_EXACT, FOLD_ROUNDED, SAME_NODE, SAME_NUMBERS, FLATTEN_ROWS, UNREAD)
+_BUILT_IN = (
+    FOLD_EXACT,
+    FOLD_ROUNDED,
+    SAME_NODE,
+    SAME_NUMBERS,
+    FLATTEN_ROWS,
+    MOVE_TRANSPOSES,
+    UNREAD,
+)
 
 ALL_RULES: tuple[Rule, ...] = (*_PORTABLE, *_MODERN, *_BUILT_IN)
 
