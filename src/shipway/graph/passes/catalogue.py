@@ -33,6 +33,7 @@ from shipway.graph.passes import (
     unpack_sequences,
 )
 from shipway.graph.rules import Rule
+from shipway.graph.uncalled import UNCALLED
 
 __all__ = ["ALL_RULES", "PROFILES", "rules_of"]
 
@@ -59,7 +60,7 @@ _PORTABLE = (
     fuse_gelus.RULE,
 )
 _MODERN = (fuse_rms_normalizations.RULE, fuse_attentions.RULE)
-_BUILT_IN = (FOLD_EXACT, FOLD_ROUNDED, SAME_NODE, SAME_NUMBERS, FLATTEN_ROWS, UNREAD)
+_BUILT_IN = (FOLD_EXACT, FOLD_ROUNDED, SAME_NODE, SAME_NUMBERS, FLATTEN_ROWS, UNREAD, UNCALLED)
 
 ALL_RULES: tuple[Rule, ...] = (*_PORTABLE, *_MODERN, *_BUILT_IN)
 
