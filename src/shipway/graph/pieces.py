@@ -8,6 +8,7 @@ import onnx_ir as ir
 
 from shipway.graph.facts.inference import infer_graph
 from shipway.graph.facts.knowledge import Knowledge
+from shipway.graph.library import Library
 from shipway.graph.locating import subgraphs_of
 
 __all__ = ["cut_pieces", "weights_bytes"]
@@ -62,7 +63,7 @@ class _Cutter:
     def __init__(self, model: ir.Model, most_bytes: int) -> None:
         self._model = model
         self._most_bytes = most_bytes
-        self._knowledge = Knowledge(model)
+        self._knowledge = Knowledge(model.graph, Library(model))
         infer_graph(model.graph, self._knowledge)
         self._nodes = list(model.graph)
         self._reads = [tuple(dict.fromkeys(_values_read(node))) for node in self._nodes]

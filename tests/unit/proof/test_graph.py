@@ -232,6 +232,27 @@ def test_a_wrong_assumption_is_caught_and_named(tmp_path, monkeypatch):
     _judge(tmp_path, before, "drop_rectifiers")
 
 
+INSIDE = """(float[n,4] x) => (float[n,4] y) { a = Identity(x)  b = l.f(a)  y = l.g(b) }
+<domain: "l", opset_import: ["" : 20]> f (x) => (y) { i = Identity(x)  j = Neg(i)  r = Relu(j)  y = Identity(r) }
+<domain: "l", opset_import: ["" : 20]> g (x) => (y) { i = Identity(x)  y = Exp(i) }"""
+
+
+def test_a_fault_inside_a_function_is_named_with_its_function(tmp_path, monkeypatch):
+    """A rule that drops a Relu does so inside l::f, where the node has a name of its own."""
+    before = tmp_path / "inside.onnx"
+    proto = onnx.parser.parse_model(HEAD.replace('"" : 20', '"" : 20, "l" : 1') + INSIDE)
+    proto.functions[0].node[2].name = "/act 1/Relu"
+    onnx.save(proto, before)
+    wrong = Rule(
+        "drop_rectifiers", "exact", "Wrong.", ("Relu",), lambda n, _: Rewrite((n.inputs[0],))
+    )
+    rules = (*catalogue.PROFILES["portable"], wrong)
+    monkeypatch.setattr(catalogue, "PROFILES", {"portable": rules})
+    culprit = _judge(tmp_path, before, "drop_rectifiers")
+    assert (culprit.change.function, culprit.change.node) == ("l::f", "/act 1/Relu")
+    assert culprit.to_json()["change"]["function"] == "l::f"
+
+
 def _judge(folder, before, name):
     model = load_graph(before)
     options = SimplifyOptions()
@@ -242,6 +263,7 @@ def _judge(folder, before, name):
     culprit = bisect_simplification(before, options, folder, proof)
     assert culprit.change.rule == name
     assert culprit.to_json()["reasons"]
+    return culprit
 
 
 def test_a_draw_that_became_a_constant_is_caught(files):

@@ -37,6 +37,7 @@ from shipway.graph.passes import (
     unpack_sequences,
 )
 from shipway.graph.rules import Rule
+from shipway.graph.uncalled import UNCALLED
 
 __all__ = ["ALL_RULES", "PROFILES", "rules_of"]
 
@@ -74,6 +75,7 @@ _BUILT_IN = (
     FLATTEN_ROWS,
     MOVE_TRANSPOSES,
     UNREAD,
+    UNCALLED,
 )
 
 ALL_RULES: tuple[Rule, ...] = (*_PORTABLE, *_MODERN, *_BUILT_IN)
