@@ -133,6 +133,14 @@ class Knowledge:
         self._facts[value] = fact
         return True
 
+    def fork(self) -> Knowledge:
+        """Return a copy, to try what would follow from something."""
+        copy = Knowledge(
+            self.body, self.library, nonempty=self.nonempty, bindings=dict(self.bindings)
+        )
+        copy._facts = dict(self._facts)
+        return copy
+
     def forget(self, value: ir.Value) -> None:
         """Forget a value that left the graph."""
         self._facts.pop(value, None)
