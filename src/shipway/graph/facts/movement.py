@@ -288,6 +288,16 @@ def _range(call: Call) -> Sequence[Fact]:
     return [Fact(call.first.dtype, (call.knowledge.fresh(),))]
 
 
+@shapes_of("OneHot")
+def _one_hot(call: Call) -> Sequence[Fact]:
+    shape, depth, dtype = call.first.shape, call.facts[1].content, call.facts[2].dtype
+    if shape is None:
+        return [Fact(dtype)]
+    size = depth[0] if depth and is_nonnegative(depth[0]) else call.knowledge.fresh()
+    axis = call.int("axis", -1) % (len(shape) + 1)
+    return [Fact(dtype, (*shape[:axis], size, *shape[axis:]))]
+
+
 @shapes_of("DepthToSpace", "SpaceToDepth")
 def _blocks(call: Call) -> Sequence[Fact]:
     shape, block = call.first.shape, call.int("blocksize", 1)
