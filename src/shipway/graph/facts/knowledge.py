@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from shipway.graph.facts.dims import ANY_SIGN, Dim, Poly, atom
 from shipway.graph.facts.fact import UNKNOWN, Fact
-from shipway.graph.weights import SparseTensor
+from shipway.graph.weights import AbsentTensor, SparseTensor
 
 __all__ = ["CONTENT_DTYPES", "CONTENT_SIZE", "Knowledge", "content_of"]
 
@@ -115,7 +115,8 @@ class Knowledge:
         if value.is_graph_input() and not self._inputs_are_constant:
             return False
         tensor = value.const_value
-        return tensor.dtype is not ir.DataType.STRING and not isinstance(tensor, SparseTensor)
+        unread = isinstance(tensor, (AbsentTensor, SparseTensor))
+        return tensor.dtype is not ir.DataType.STRING and not unread
 
     def array(self, value: ir.Value | None) -> NDArray[Any] | None:
         """Return the numbers of a constant, or None for what is none."""
