@@ -28,6 +28,7 @@ from shipway.source.modelfiles import find_model_file, shown_path
 __all__ = ["inspect_graph", "inspect_model"]
 
 _LARGEST = 10
+_FIRST_IR_WITH_DEFAULTS = 4
 
 
 def inspect_model(
@@ -109,7 +110,7 @@ def _inspect(
         node_metadata=Counter(key for node in all_nodes(model) for key in node.metadata_props),
         problems=(*problems, *find_problems(model)),
         domains=census.domains,
-        inputs=describe_ports(model.graph.inputs),
+        inputs=describe_ports(_inputs(model)),
         outputs=describe_ports(model.graph.outputs),
         dims=_dims(model),
         operators=census.operators({}),
@@ -145,6 +146,13 @@ def _header(model: ir.Model, path: Path | None, weights: Weights) -> dict[str, A
         "doc": model.doc_string or model.graph.doc_string,
     }
     return {key: value for key, value in found.items() if value}
+
+
+def _inputs(model: ir.Model) -> list[ir.Value]:
+    """Return the inputs; before IR version 4 every weight is declared as one, and is none."""
+    if model.ir_version >= _FIRST_IR_WITH_DEFAULTS:
+        return list(model.graph.inputs)
+    return [value for value in model.graph.inputs if not value.is_initializer()]
 
 
 def _dims(model: ir.Model) -> dict[str, tuple[str, ...]]:
