@@ -12,6 +12,7 @@ graph = App(
 
 ```
 shipway graph inspect model.onnx --size batch=1
+shipway graph find model.onnx --type Conv --module "blocks.1.*"
 shipway graph edit model.onnx set-domain --domain npu --version 1 --prove
 shipway graph prove before.onnx after.onnx
 ```
@@ -23,5 +24,5 @@ shipway graph prove before.onnx after.onnx
     exit_on_error=False,
     suppress_keyboard_interrupt=False,
 )
-for _name in ("edit", "inspect", "prove"):
+for _name in ("edit", "find", "inspect", "prove"):
     graph.command(f"shipway.cli.graph_{_name}:{_name}", name=_name)

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import onnx_ir as ir
 
-from shipway.errors import ModelError, UsageError
+from shipway.errors import UsageError
 from shipway.graph.inspection.census import Census
 from shipway.graph.inspection.ports import describe_ports, infer_ports
 from shipway.graph.inspection.preparing import dynamic_dims
@@ -20,7 +19,7 @@ from shipway.graph.inspection.problems import find_problems
 from shipway.graph.inspection.results import Counting, Inspection
 from shipway.graph.inspection.tally import Tally, tally_model, total
 from shipway.graph.inspection.weights import Weights, survey_weights
-from shipway.graph.loading import load_damaged, load_graph
+from shipway.graph.loading import load_anyway
 from shipway.graph.locating import all_nodes
 from shipway.graph.ordering import sort_graph
 from shipway.source.modelfiles import find_model_file, shown_path
@@ -50,12 +49,7 @@ def inspect_model(
         UsageError: The model has no dimension of that name.
     """
     path = find_model_file(path)
-    problems: tuple[str, ...] = ()
-    try:
-        model = load_graph(path)
-    except ModelError:
-        with _without_log("onnx_ir"):
-            model, problems = load_damaged(path)
+    model, problems = load_anyway(path)
     return _inspect(model, model, path, problems, sizes or {}, largest)
 
 
@@ -173,15 +167,3 @@ def _counting(tally: Tally, sizes: Mapping[str, int]) -> Counting:
         tally.gaps,
         tally.notes,
     )
-
-
-@contextlib.contextmanager
-def _without_log(name: str) -> Iterator[None]:
-    """Keep a library from logging what is said among the problems."""
-    log = logging.getLogger(name)
-    before = log.level
-    log.setLevel(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        log.setLevel(before)

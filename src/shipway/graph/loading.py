@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import mmap
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,7 +21,7 @@ from shipway.graph.wire import iterate_fields as fields
 from shipway.source.graphs import check_graph
 from shipway.source.modelfiles import find_model_file, shown_path
 
-__all__ = ["SMALL_BYTES", "load_damaged", "load_graph"]
+__all__ = ["SMALL_BYTES", "load_anyway", "load_graph"]
 
 SMALL_BYTES = 1024
 """Tensors up to this size are held in memory; larger ones stay in their file."""
@@ -59,11 +60,14 @@ def load_graph(path: Path) -> ir.Model:
         return _load(path)
 
 
-def load_damaged(path: Path) -> tuple[ir.Model, tuple[str, ...]]:
-    """Load what there is of a model that `load_graph` refuses: to look at, not to run or save.
+def load_anyway(path: Path) -> tuple[ir.Model, tuple[str, ...]]:
+    """Load a model to look at; of one that `load_graph` refuses, what there is.
 
-    A tensor whose numbers are not there becomes an `AbsentTensor`; a value that is computed a
-    second time gets another name.
+    Such a model is neither to be run nor to be saved: a tensor whose numbers are not there is an
+    `AbsentTensor`, and a value that is computed a second time has another name.
+
+    Args:
+        path: The .onnx file.
 
     Returns:
         The model, and what is wrong with it.
@@ -72,29 +76,48 @@ def load_damaged(path: Path) -> tuple[ir.Model, tuple[str, ...]]:
         ModelError: There is too little: the file is absent or no ONNX model, or it holds what
             cannot be carried.
     """
-    path = find_model_file(path)
-    with collector_paused():
-        file = WeightFile(path)
-        with _naming(path):
-            proto = _parse(_skeleton(path, file))
-        problems = []
-        try:
-            check_graph(proto, path)
-        except ModelError as error:
-            if not proto.graph.node and not proto.graph.output:
-                raise
-            problems.append(str(error))
-        problems += rename_redeclared(proto)
-        with _naming(path):
-            stand_in_for_sparse(proto)
-            model = _deserialize(proto)
-        try:
-            keep_leftovers(proto, model)
-        except ModelError as error:
-            problems.append(f"The file {error}.")
-        _store_external(model, path, file, _stored_or_absent)
-        put_unreadable_aside(model)
+    try:
+        return load_graph(path), ()
+    except ModelError:
+        path = find_model_file(path)
+    with collector_paused(), _quiet():
+        return _load_damaged(path)
+
+
+def _load_damaged(path: Path) -> tuple[ir.Model, tuple[str, ...]]:
+    file = WeightFile(path)
+    with _naming(path):
+        proto = _parse(_skeleton(path, file))
+    problems = []
+    try:
+        check_graph(proto, path)
+    except ModelError as error:
+        if not proto.graph.node and not proto.graph.output:
+            raise
+        problems.append(str(error))
+    problems += rename_redeclared(proto)
+    with _naming(path):
+        stand_in_for_sparse(proto)
+        model = _deserialize(proto)
+    try:
+        keep_leftovers(proto, model)
+    except ModelError as error:
+        problems.append(f"The file {error}.")
+    _store_external(model, path, file, _stored_or_absent)
+    put_unreadable_aside(model)
     return model, tuple(problems)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep onnx_ir from logging what is told as a problem."""
+    log = logging.getLogger("onnx_ir")
+    before = log.level
+    log.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        log.setLevel(before)
 
 
 def _load(path: Path) -> ir.Model:
