@@ -8,11 +8,46 @@ from typing import Any
 
 import onnx_ir as ir
 
+from shipway.graph.locating import all_graphs
 from shipway.graph.weights import AbsentTensor
 
-__all__ = ["absent_tensor", "put_unreadable_aside", "rename_redeclared"]
+__all__ = ["absent_tensor", "mend_texts", "put_unreadable_aside", "rename_redeclared"]
 
 _READ_ELEMENTS = 1024  # what the facts of a graph read of an initializer
+
+
+def mend_texts(proto: Any) -> Iterator[str]:
+    """Make text of what protobuf could not read as text, and say so once.
+
+    Args:
+        proto: The ModelProto; changed.
+    """
+    count = _mend(proto)
+    if count:
+        yield f"The file is damaged: names or other texts that are no UTF-8: {count}."
+
+
+def _mend(message: Any) -> int:
+    count = 0
+    for field, value in message.ListFields():
+        if field.type == field.TYPE_MESSAGE:
+            inner = value if hasattr(value, "__len__") else [value]
+            count += sum(map(_mend, inner))
+        elif field.type == field.TYPE_STRING:
+            count += _mend_field(message, field.name, value)
+    return count
+
+
+def _mend_field(message: Any, name: str, value: Any) -> int:
+    if isinstance(value, bytes):
+        setattr(message, name, value.decode("utf-8", "replace"))
+        return 1
+    if isinstance(value, str):
+        return 0
+    damaged = [index for index, one in enumerate(value) if isinstance(one, bytes)]
+    for index in damaged:
+        value[index] = value[index].decode("utf-8", "replace")
+    return len(damaged)
 
 
 def rename_redeclared(proto: Any) -> Iterator[str]:
@@ -72,16 +107,26 @@ def absent_tensor(tensor: ir.ExternalTensor, path: Path) -> AbsentTensor | None:
 
 
 def put_unreadable_aside(model: ir.Model) -> None:
-    """Let an `AbsentTensor` stand for each small initializer whose numbers cannot be read."""
-    for graph in model.graphs():
+    """Let an `AbsentTensor` stand for tensors of no known type, and small ones that do not read."""
+    for graph in all_graphs(model):
         for value in graph.initializers.values():
-            tensor = value.const_value
-            if tensor is None or isinstance(tensor, AbsentTensor) or tensor.size > _READ_ELEMENTS:
-                continue
-            try:
-                tensor.numpy()
-            except (ValueError, TypeError, EOFError) as error:
-                shape = tuple(tensor.shape.numpy())
-                value.const_value = AbsentTensor(
-                    value.name, tensor.dtype, shape, location="", reason=str(error)
-                )
+            if value.const_value is not None:
+                value.const_value = _readable(value.const_value)
+        for node in graph:
+            for name, attribute in list(node.attributes.items()):
+                if attribute.type is ir.AttributeType.TENSOR and not attribute.is_ref():
+                    node.attributes[name] = ir.AttrTensor(name, _readable(attribute.value))
+
+
+def _readable(tensor: ir.TensorProtocol) -> ir.TensorProtocol:
+    if isinstance(tensor, AbsentTensor):
+        return tensor
+    shape = tuple(tensor.shape.numpy())
+    dtype = ir.DataType.UNDEFINED
+    try:
+        dtype = tensor.dtype
+        if tensor.nbytes >= 0 and tensor.size <= _READ_ELEMENTS:
+            tensor.numpy()
+    except (AssertionError, EOFError, TypeError, ValueError) as error:
+        return AbsentTensor(tensor.name, dtype, shape, location="", reason=str(error))
+    return tensor

@@ -13,7 +13,12 @@ import onnx_ir as ir
 
 from shipway.errors import ModelError
 from shipway.graph.collector import collector_paused
-from shipway.graph.damage import absent_tensor, put_unreadable_aside, rename_redeclared
+from shipway.graph.damage import (
+    absent_tensor,
+    mend_texts,
+    put_unreadable_aside,
+    rename_redeclared,
+)
 from shipway.graph.leftovers import keep_leftovers, stand_in_for_sparse
 from shipway.graph.weights import StoredTensor, WeightFile
 from shipway.graph.wire import LENGTH_DELIMITED, Buffer, Field, encode_length_delimited
@@ -76,19 +81,16 @@ def load_anyway(path: Path) -> tuple[ir.Model, tuple[str, ...]]:
         ModelError: There is too little: the file is absent or no ONNX model, or it holds what
             cannot be carried.
     """
-    try:
-        return load_graph(path), ()
-    except ModelError:
-        path = find_model_file(path)
+    path = find_model_file(path)
     with collector_paused(), _quiet():
-        return _load_damaged(path)
+        return _load_anyway(path)
 
 
-def _load_damaged(path: Path) -> tuple[ir.Model, tuple[str, ...]]:
+def _load_anyway(path: Path) -> tuple[ir.Model, tuple[str, ...]]:
     file = WeightFile(path)
     with _naming(path):
         proto = _parse(_skeleton(path, file))
-    problems = []
+    problems = list(mend_texts(proto))
     try:
         check_graph(proto, path)
     except ModelError as error:
@@ -103,6 +105,8 @@ def _load_damaged(path: Path) -> tuple[ir.Model, tuple[str, ...]]:
         keep_leftovers(proto, model)
     except ModelError as error:
         problems.append(f"The file {error}.")
+    except TypeError as error:
+        problems.append(f"{error}.")
     _store_external(model, path, file, _stored_or_absent)
     put_unreadable_aside(model)
     return model, tuple(problems)

@@ -230,6 +230,11 @@ class AbsentTensor(DeferredTensor):
         self.location = location
         self.reason = reason
 
+    @property
+    def nbytes(self) -> int:
+        """The number of bytes there should be; 0 where the element type is unknown."""
+        return 0 if self.dtype is ir.DataType.UNDEFINED else super().nbytes
+
     def numpy(self) -> NDArray[Any]:
         """Refuse: there is nothing to read."""
         raise EOFError(f"'{self.name}': {self.reason}")

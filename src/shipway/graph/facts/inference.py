@@ -20,6 +20,9 @@ __all__ = ["infer", "infer_graph"]
 
 _MODULES = (contraction, cutting, elementwise, movement)  # imported for the rules they register
 
+_BROKEN_RULES = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
+"""A model that breaks an operator's rules is the engine's to refuse: here it is unknown."""
+
 
 def infer(node: ir.Node, knowledge: Knowledge) -> list[Fact]:
     """Return a fact for each output of a node; it is not noted down."""
@@ -29,15 +32,16 @@ def infer(node: ir.Node, knowledge: Knowledge) -> list[Fact]:
     if node.op_type == "Constant":
         return [UNKNOWN]  # it becomes an initializer, or holds no tensor
     if node.op_type in CONTROL_FLOW:
-        found = infer_control_flow(node, knowledge, lambda graph: infer_graph(graph, knowledge))
+        found: Sequence[Fact] = ()
+        with contextlib.suppress(*_BROKEN_RULES):
+            found = infer_control_flow(node, knowledge, lambda graph: infer_graph(graph, knowledge))
         return [*found, *[UNKNOWN] * (count - len(found))][:count]
     facts = [knowledge.fact(value) for value in node.inputs]
     rule = RULES.get(node.op_type)
     call = Call(node, node.inputs, facts, knowledge)
     own: Sequence[Fact] | None = None
     if rule is not None and facts:
-        # A model that breaks an operator's rules is the engine's to refuse: here it is unknown.
-        with contextlib.suppress(IndexError, ZeroDivisionError, TypeError, ValueError):
+        with contextlib.suppress(*_BROKEN_RULES):
             own = rule(call)
     found = _by_schema(call) if own is None else own
     return [*found, *[UNKNOWN] * (count - len(found))][:count]

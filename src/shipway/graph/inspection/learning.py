@@ -73,4 +73,7 @@ def _numbers_of(
     if integers is None:
         return None
     sizes = [dim for dim in fact.shape or () if isinstance(dim, int)]
-    return np.array(integers, fact.dtype.numpy()).reshape(sizes)
+    try:
+        return np.array(integers, fact.dtype.numpy()).reshape(sizes)
+    except OverflowError:  # a product of sizes that no element of the type can hold
+        return None

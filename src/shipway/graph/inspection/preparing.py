@@ -86,7 +86,10 @@ def _lift_constants(model: ir.Model) -> None:
     for node in list(all_nodes(model)):
         if not is_standard(node, "Constant") or node.graph is None or not node.outputs:
             continue
-        tensor = constant_tensor(node.outputs[0])
+        try:
+            tensor = constant_tensor(node.outputs[0])
+        except (TypeError, ValueError):  # an attribute of another type than its name says
+            continue
         if (
             tensor is None
             or tensor.dtype is ir.DataType.STRING

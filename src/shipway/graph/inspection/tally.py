@@ -178,7 +178,7 @@ class _Counter:
         except Uncountable as gap:
             reason = gap.reason if gap.value is None else self._cause(gap.value)
             return _Entry(node, Cost(), reason, times)
-        except (IndexError, TypeError, ValueError, ZeroDivisionError):
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
             return _Entry(node, Cost(), f"it is no valid {node.op_type}", times)
         if not is_known((times,)) and node.op_type not in FREE:
             return _Entry(node, Cost(), "nobody knows how often its loop runs", times)

@@ -210,6 +210,52 @@ def test_absurd_sizes_are_shown_and_never_allocated(save) -> None:
     assert inspect_model(path).counting.flops == 4 * (2**63 - 1)
 
 
+def spoil_name(proto) -> None:
+    proto.graph.node[0].name = "spoil"
+
+
+def drop_branch(proto) -> None:
+    del proto.graph.node[0].attribute[0]
+
+
+def raise_opset(proto) -> None:
+    proto.opset_import[0].version = 2**40
+
+
+def remove_dtype(proto) -> None:
+    proto.graph.initializer[0].data_type = 0
+
+
+def change_attribute_type(proto) -> None:
+    proto.graph.node[1].attribute[0].type = onnx.AttributeProto.INTS
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [spoil_name, drop_branch, raise_opset, remove_dtype, change_attribute_type],
+)
+def test_damage_of_every_kind_is_survived(save, damage) -> None:
+    text = """g (bool c, float[3] x) => (y) {
+        a = If (c) <then_branch = t () => (float[3] d) { d = Add(x, w) },
+                    else_branch = e () => (float[3] f) { f = Exp(x) }>
+        k = Constant <value_float = 2.0> () y = Mul(a, k) }"""
+    path = save(text, {"w": np.zeros(3, np.float32)})
+    proto = onnx.load(path)
+    damage(proto)
+    path.write_bytes(proto.SerializeToString().replace(b"spoil", b"\xff\xfe\xfd\xfc\xfb"))
+    found = inspect_model(path)
+    assert {one.type for one in found.operators} >= {"If", "Constant", "Mul"}
+    json.dumps(found.to_json(), allow_nan=False)
+
+
+def test_a_name_that_is_no_text_is_a_problem(save) -> None:
+    path = save("g (float[3] x) => (y) { [spoil] y = Relu(x) }")
+    path.write_bytes(path.read_bytes().replace(b"spoil", b"\xff\xfe\xfd\xfc\xfb"))
+    assert inspect_model(path).problems == (
+        "The file is damaged: names or other texts that are no UTF-8: 1.",
+    )
+
+
 @pytest.mark.parametrize("content", [b"", b"hello, this is no model at all", b"\x08"])
 def test_what_is_no_model_is_refused(tmp_path, content) -> None:
     path = tmp_path / "no.onnx"
