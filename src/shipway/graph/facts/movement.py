@@ -22,6 +22,8 @@ from shipway.graph.facts.fact import Fact, Shape
 from shipway.graph.facts.knowledge import CONTENT_DTYPES, CONTENT_SIZE, content_of
 from shipway.graph.facts.registry import Call, shapes_of
 
+_LARGEST_RANK = 1024  # a file may declare any, and each dimension would get a name
+
 
 @shapes_of("Shape")
 def _shape(call: Call) -> Sequence[Fact]:
@@ -61,6 +63,8 @@ def _reshape(call: Call) -> Sequence[Fact]:
 def _unnamed(call: Call, shape: Shape | None) -> Shape | None:
     """Return sizes nobody knows, as many as a shape vector has numbers."""
     if shape is None or len(shape) != 1 or not isinstance(shape[0], int):
+        return None
+    if shape[0] > _LARGEST_RANK:
         return None
     return tuple(call.knowledge.fresh() for _ in range(shape[0]))
 

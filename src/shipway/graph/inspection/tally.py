@@ -157,6 +157,7 @@ def _label(node: ir.Node) -> str:
 class _Counter:
     def __init__(self, knowledge: Knowledge) -> None:
         self._knowledge = knowledge
+        self._causes: dict[ir.Value, str] = {}
         self.notes: list[str] = []
 
     def entries_of(self, graph: ir.Graph, times: Dim) -> Iterator[_Entry]:
@@ -176,7 +177,9 @@ class _Counter:
         try:
             cost = rule(Call(node, node.inputs, facts, self._knowledge))
         except Uncountable as gap:
-            reason = gap.reason if gap.value is None else self._cause(gap.value)
+            reason = gap.reason
+            if gap.value is not None:
+                reason = self._causes.get(gap.value) or self._cause(gap.value)
             return _Entry(node, Cost(), reason, times)
         except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
             return _Entry(node, Cost(), f"it is no valid {node.op_type}", times)
@@ -186,14 +189,23 @@ class _Counter:
 
     def _cause(self, value: ir.Value) -> str:
         """Say from where on sizes are unknown: walk back to a node that knew those it reads."""
-        seen: set[ir.Value] = set()
-        while (node := value.producer()) is not None and value not in seen:
-            seen.add(value)
-            unknown = [one for one in node.inputs if one is not None and not self._is_known(one)]
-            if not unknown:
-                return f"sizes are unknown from {node.op_type} '{_label(node)}' on"
-            value = unknown[0]
-        return f"sizes are unknown from '{value.name}' on"
+        trail: dict[ir.Value, None] = {}
+        reason = ""
+        while not reason:
+            trail[value] = None
+            node = value.producer()
+            read = () if node is None else (one for one in node.inputs if one is not None)
+            before = next((one for one in read if not self._is_known(one)), None)
+            if before is not None and before in self._causes:
+                reason = self._causes[before]
+            elif before is not None and before not in trail:
+                value = before
+            elif node is not None:
+                reason = f"sizes are unknown from {node.op_type} '{_label(node)}' on"
+            else:
+                reason = f"sizes are unknown from '{value.name}' on"
+        self._causes.update(dict.fromkeys(trail, reason))
+        return reason
 
     def _is_known(self, value: ir.Value) -> bool:
         return is_known(self._knowledge.fact(value).shape)

@@ -18,3 +18,11 @@ def test_one_hot_has_its_depth_where_the_axis_is(axis, shape) -> None:
     infer_graph(model.graph, knowledge)
     fact = knowledge.fact(model.graph.outputs[0])
     assert (repr(fact.shape), fact.dtype) == (shape, ir.DataType.FLOAT)
+
+
+def test_an_absurd_rank_is_not_spelled_out() -> None:
+    model = ir.from_onnx_text("""<ir_version: 8, opset_import: ["": 17]>
+        g (float[n] x, int64[1099511627776] to) => (y) { y = Expand(x, to) }""")
+    knowledge = Knowledge(model)
+    infer_graph(model.graph, knowledge)
+    assert knowledge.fact(model.graph.outputs[0]).shape is None

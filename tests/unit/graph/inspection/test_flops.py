@@ -1,5 +1,7 @@
 """Arithmetic of each family of operators, against figures worked out by hand."""
 
+import time
+
 import onnx_ir as ir
 import pytest
 
@@ -266,3 +268,15 @@ def test_pads_shuffled_in_two_dimensions_are_followed() -> None:
         d = Reshape(c, flat) e = Pad(x, d) y = Relu(e) }"""
     # d is 0, 0, 1, 2: the first axis grows by 1, the second by 2
     assert repr(count(text).flops) == "5+5*n"
+
+
+def test_a_long_chain_behind_an_unknown_size_is_explained_in_no_time() -> None:
+    chain = " ".join(f"v{i + 1} = Relu(v{i})" for i in range(5000))
+    model = ir.from_onnx_text(
+        f'<ir_version: 10, opset_import: ["": 20, "npu": 1]> g (float[3] x) => (v5000) '
+        f"{{ [odd] v0 = npu.Odd(x) {chain} }}"
+    )
+    start = time.process_time()
+    found = inspect_graph(model).counting
+    assert time.process_time() - start < 30  # walking back from each node takes minutes
+    assert {gap.count for gap in found.gaps} == {5000, 1}
