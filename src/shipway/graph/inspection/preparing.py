@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import onnx_ir as ir
 
-from shipway.errors import ShipwayError, UsageError
+from shipway.errors import ModelError, ShipwayError, UsageError
 from shipway.graph.building import add_initializer, constant_tensor
 from shipway.graph.functions import inline_functions
 from shipway.graph.locating import all_nodes
@@ -16,6 +16,9 @@ from shipway.graph.standard import is_standard
 
 __all__ = ["DynamicDim", "dynamic_dims", "prepare"]
 
+_REFUSED = (ShipwayError, ir.passes.InvariantError, ir.passes.PassError)
+_DEEPEST_CALLS = 100
+_MOST_NODES = 1_000_000
 DynamicDim = tuple[str, str, int]
 """Name of a dynamic dimension, the input that has it, and the axis there."""
 
@@ -54,11 +57,36 @@ def prepare(model: ir.Model, sizes: Mapping[str, int]) -> list[str]:
     notes = []
     if model.functions:
         try:
+            _refuse_growth(model)
             inline_functions(model)
-        except (ShipwayError, ValueError, KeyError, RuntimeError) as error:
+        except (*_REFUSED, KeyError, RuntimeError, ValueError) as error:
             notes.append(f"The functions cannot be opened, so what they do is not counted: {error}")
     _lift_constants(model)
     return notes
+
+
+def _refuse_growth(model: ir.Model) -> None:
+    """Refuse functions that call each other so often that no graph would hold what they do.
+
+    Raises:
+        ModelError: They do, or one calls itself.
+    """
+    known: dict[ir.OperatorIdentifier, int] = {}
+
+    def opened(nodes: Iterable[ir.Node], callers: frozenset[ir.OperatorIdentifier]) -> int:
+        total = 0
+        for node in nodes:
+            key = node.op_identifier()
+            if key in model.functions and key not in known:
+                if key in callers or len(callers) >= _DEEPEST_CALLS:
+                    raise ModelError(f"{key[0]}::{key[1]} calls itself, or calls go too deep.")
+                known[key] = opened(model.functions[key].all_nodes(), callers | {key})
+            total += known.get(key, 1)
+        return total
+
+    count = sum(opened(graph, frozenset()) for graph in model.graphs())
+    if count > _MOST_NODES:
+        raise ModelError(f"they would make {count:,} nodes.")
 
 
 def _bind(model: ir.Model, sizes: Mapping[str, int]) -> None:

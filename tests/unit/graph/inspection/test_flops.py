@@ -280,3 +280,33 @@ def test_a_long_chain_behind_an_unknown_size_is_explained_in_no_time() -> None:
     found = inspect_graph(model).counting
     assert time.process_time() - start < 30  # walking back from each node takes minutes
     assert {gap.count for gap in found.gaps} == {5000, 1}
+
+
+RECURSIVE = """<domain: "mine", opset_import: ["": 20, "mine": 1]> f (x) => (y) { y = mine.f(x) }"""
+BOMB = (
+    " ".join(
+        f'<domain: "mine", opset_import: ["": 20, "mine": 1]> f{index or ""} (x) => (y) '
+        f"{{ a = mine.f{index + 1}(x) y = mine.f{index + 1}(a) }}"
+        for index in range(40)
+    )
+    + ' <domain: "mine", opset_import: ["": 20]> f40 (x) => (y) { y = Relu(x) }'
+)
+OLDER = '<domain: "mine", opset_import: ["": 18]> f (x) => (y) { y = Relu(x) }'
+
+
+@pytest.mark.parametrize(
+    ("functions", "reason"),
+    [
+        (RECURSIVE, "calls itself"),
+        (BOMB, "they would make 1,099,511,627,776 nodes"),
+        (OLDER, "opset 18"),
+    ],
+)
+def test_functions_that_cannot_be_opened_are_said(functions, reason) -> None:
+    model = ir.from_onnx_text(
+        '<ir_version: 10, opset_import: ["": 20, "mine": 1]> '
+        f"g (float[2,3] x) => (y) {{ y = mine.f(x) }} {functions}"
+    )
+    found = inspect_graph(model).counting
+    assert reason in found.notes[0]
+    assert (found.counted, found.nodes) == (0, 1)
