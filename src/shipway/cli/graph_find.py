@@ -60,7 +60,7 @@ def find(
         commute: Let Add, Mul and the like match with swapped inputs too.
         json: Print JSON.
     """
-    from shipway.graph.finding import NodeQuery, describe_nodes, find_nodes, find_pattern
+    from shipway.graph.finding import NodeQuery, describe_nodes
     from shipway.graph.loading import load_anyway
 
     start_log(quiet=json)
@@ -71,12 +71,7 @@ def find(
         _LOG.warning("%s", clean_text(problem))
     origins = _read_origins(model)
     query = NodeQuery(type, name, module, domain, value)
-    nodes = find_nodes(graph, query, origins=origins)
-    groups = [[node] for node in nodes]
-    if pattern:
-        meant = set(nodes)
-        groups = [list(one) for one in find_pattern(graph, pattern, commute=commute)]
-        groups = [one for one in groups if meant.intersection(one)]
+    groups = _search(graph, query, pattern, origins, commute=commute)
     found = [describe_nodes(graph, one, origins=origins) for one in groups]
     if json:
         print_json(_facts(model, found, is_pattern=bool(pattern)))
@@ -85,6 +80,20 @@ def find(
     else:
         _LOG.warning("Nothing matched.%s", _nearest(graph, query))
     return 0 if found else 1
+
+
+def _search(
+    graph: ir.Model, query: NodeQuery, pattern: str, origins: dict[str, Origin], *, commute: bool
+) -> list[list[ir.Node]]:
+    """Return the nodes, one a group, or the occurrences of a pattern with one of them in it."""
+    from shipway.graph.finding import find_nodes, find_pattern
+
+    nodes = find_nodes(graph, query, origins=origins)
+    if not pattern:
+        return [[node] for node in nodes]
+    meant = set(nodes)
+    occurrences = find_pattern(graph, pattern, commute=commute)
+    return [list(one) for one in occurrences if meant.intersection(one)]
 
 
 def _facts(model: Path, found: list[list[FoundNode]], *, is_pattern: bool) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from shipway.graph.facts.dims import ANY_SIGN, Dim, Poly, add, divide, multiply,
 from shipway.graph.facts.fact import Shape
 from shipway.graph.facts.registry import Call
 
-__all__ = ["FREE", "RULES", "Cost", "Uncountable", "is_known"]
+__all__ = ["FREE", "NOBODY_KNOWS", "RULES", "Cost", "Uncountable", "is_known"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +116,9 @@ _GATES = {  # multiply-adds' gates, then FLOPs a hidden unit and step, biases le
     "GRU": (3, 11),  # 3 sums, 3 activations, r*h, (1-z)*n + z*h
     "RNN": (1, 2),
 }
-_NOBODY_KNOWS = ("?", ANY_SIGN)  # first letters of sizes and numbers that only execution knows
+NOBODY_KNOWS = ("?", ANY_SIGN)
+"""First letters of sizes and numbers that only execution knows."""
+
 RULES: dict[str, Rule] = {}
 """By type of a standard operator."""
 
@@ -150,7 +152,7 @@ def is_known(shape: Shape | None) -> bool:
     names = (
         name for dim in shape if isinstance(dim, Poly) for atoms in dim.terms for name in atoms
     )
-    return not any(name.startswith(_NOBODY_KNOWS) for name in names)
+    return not any(name.startswith(NOBODY_KNOWS) for name in names)
 
 
 def _input(call: Call, index: int) -> Shape:

@@ -10,6 +10,7 @@ import onnx_ir as ir
 from shipway.errors import ModelError, ShipwayError, UsageError
 from shipway.graph.building import add_initializer, constant_tensor
 from shipway.graph.functions import inline_functions
+from shipway.graph.inspection.flops import NOBODY_KNOWS
 from shipway.graph.locating import all_nodes
 from shipway.graph.naming import Names
 from shipway.graph.standard import is_standard
@@ -31,8 +32,10 @@ def dynamic_dims(model: ir.Model) -> Iterator[DynamicDim]:
         for axis, dim in enumerate(value.shape):
             if isinstance(dim, int) and dim >= 0:
                 continue
-            name = None if isinstance(dim, int) else dim.value
-            yield name or f"{value.name}[{axis}]", value.name or "", axis
+            name = "" if isinstance(dim, int) else str(dim.value or "")
+            if not name or name.startswith(NOBODY_KNOWS):
+                name = f"{value.name}[{axis}]"
+            yield name, value.name or "", axis
 
 
 def prepare(model: ir.Model, sizes: Mapping[str, int]) -> list[str]:

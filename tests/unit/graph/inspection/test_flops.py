@@ -193,6 +193,14 @@ def test_a_dimension_without_a_name_is_called_after_its_input() -> None:
     assert count(text, **{"x[0]": 2}).flops == 6
 
 
+def test_a_dimension_called_by_a_question_mark_has_no_name() -> None:
+    model = ir.from_onnx_text(HEAD.format(opset=20) + "g (float[n,n] x) => (y) { y = Relu(x) }")
+    model.graph.inputs[0].shape = ir.Shape(["?", "?"])
+    found = inspect_graph(model)
+    assert repr(found.counting.flops) == "x[0]*x[1]"
+    assert list(found.dims) == ["x[0]", "x[1]"]
+
+
 def test_the_body_of_a_scan_counts_once_a_step() -> None:
     text = """g (float[2] s, float[5,2] x) => (a, b) {
         a, b = Scan <num_scan_inputs = 1, body = body (float[2] c, float[2] e) => (float[2] d, float[2] f)
