@@ -116,7 +116,7 @@ def _values(model: ir.Model) -> Iterator[ir.Value]:
             yield from node.outputs
 
 
-_FIND = "Look the name up in a viewer such as netron, or print(model) in Python."
+_FIND = "Look names up: shipway graph find MODEL --name '*part*', or --value '*part*'."
 
 
 def _nearest(name: str, known: Iterable[str]) -> str:

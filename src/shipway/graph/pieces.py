@@ -8,7 +8,6 @@ import onnx_ir as ir
 
 from shipway.graph.facts.inference import infer_graph
 from shipway.graph.facts.knowledge import Knowledge
-from shipway.graph.library import Library
 from shipway.graph.locating import values_read
 
 __all__ = ["cut_pieces", "weights_bytes"]
@@ -63,7 +62,7 @@ class _Cutter:
     def __init__(self, model: ir.Model, most_bytes: int) -> None:
         self._model = model
         self._most_bytes = most_bytes
-        self._knowledge = Knowledge(model.graph, Library(model))
+        self._knowledge = Knowledge.of_model(model)
         infer_graph(model.graph, self._knowledge)
         self._nodes = list(model.graph)
         self._reads = [tuple(dict.fromkeys(values_read(node))) for node in self._nodes]
