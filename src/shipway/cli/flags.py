@@ -29,6 +29,7 @@ __all__ = [
     "SourceFlags",
     "model_request",
     "read_bounds",
+    "read_numbers",
     "read_sizes",
     "split_target",
 ]
@@ -173,6 +174,23 @@ def read_sizes(items: Sequence[str], inputs: Sequence[TensorSpec]) -> dict[str, 
             names = ", ".join(sorted(known)) or "none"
             raise UsageError(
                 f"The model has no dynamic dimension '{match[1]}'.", hint=f"It has: {names}."
+            )
+        sizes[match[1]] = int(match[2])
+    return sizes
+
+
+def read_numbers(items: Sequence[str], flag: str) -> dict[str, int]:
+    """Read "batch=4" texts whose names may be anything.
+
+    Raises:
+        UsageError: A text is not name=number.
+    """
+    sizes = {}
+    for item in items:
+        match = re.fullmatch(r"(.+)=(\d+)", item)
+        if match is None:
+            raise UsageError(
+                f"{flag} takes name=number, not '{item}'.", hint=f"E.g. {flag} batch=3"
             )
         sizes[match[1]] = int(match[2])
     return sizes

@@ -13,7 +13,7 @@ import onnx_ir as ir
 from shipway.errors import ModelError
 from shipway.graph.weights import SparseTensor
 
-__all__ = ["keep_leftovers", "return_leftovers", "stand_in_for_sparse"]
+__all__ = ["drop_training", "keep_leftovers", "return_leftovers", "stand_in_for_sparse"]
 
 _KEY = "shipway.leftovers"
 
@@ -109,6 +109,18 @@ def _return_sparse(proto: Any, graph: ir.Graph) -> None:
     for name, tensor in sparse.items():
         tensor.proto.values.name = name
         proto.sparse_initializer.append(tensor.proto)
+
+
+def drop_training(model: ir.Model) -> bool:
+    """Drop the training information of a model; say whether there was any."""
+    import onnx
+
+    kept = onnx.ModelProto.FromString(model.meta.get(_KEY, b""))
+    if not kept.training_info:
+        return False
+    kept.ClearField("training_info")
+    model.meta[_KEY] = kept.SerializeToString()
+    return True
 
 
 def _graph_protos(proto: Any) -> Iterator[Any]:

@@ -30,6 +30,11 @@ class Names:
                 self._nodes.add(node.name or "")
                 self._values.update(one.name for one in node.outputs if one.name)
 
+    @property
+    def values(self) -> frozenset[str]:
+        """The names of values."""
+        return frozenset(self._values)
+
     def has_value(self, name: str | None) -> bool:
         """Whether a value has the name."""
         return name in self._values

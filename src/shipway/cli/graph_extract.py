@@ -1,0 +1,146 @@
+"""The `shipway graph extract` command."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from shipway.cli.flags import Flag, Many, read_numbers
+from shipway.cli.proving import Proved, prove_unsaved, show_proof
+from shipway.cli.terminal import print_json, print_result, start_log
+from shipway.errors import UsageError
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+    from shipway.tensors import TensorSpec
+
+__all__ = ["extract"]
+
+
+def extract(
+    model: Path,
+    *,
+    inputs: Many = (),
+    outputs: Many = (),
+    output: Path | None = None,
+    type: Many = (),  # noqa: A002 -- the name of the flag
+    size: Many = (),
+    run: Flag = False,
+    prove: Flag = False,
+    at: Many = (),
+    seed: int = 0,
+    json: Flag = False,
+) -> int:
+    """Cut a part out of an ONNX model: what lies between some of its values and others.
+
+    The new inputs and outputs get the dtypes and shapes that follow from the whole model. `--prove`
+    runs the whole model on hostile inputs, feeds the part what flows into it there, and compares
+    its outputs. Writes the model and, where the whole one has a name map, the map of the part.
+
+    ```
+    shipway graph extract model.onnx --inputs /layer3/Add_output_0 --outputs logits --prove
+    shipway graph extract model.onnx --outputs "/stem/Relu_output_0,/stem/Add_output_0"
+    ```
+
+    Args:
+        model: The .onnx file.
+        inputs: Values at which the part begins, e.g. a,b; the model's inputs by default.
+        outputs: Values at which it ends, e.g. c,d; the model's outputs by default.
+        output: Where to write; MODEL.part.onnx beside it by default.
+        type: Dtype and shape of an input or output that cannot be inferred, e.g.
+            "a:float32[batch,3]". Again for each.
+        size: Number for a dynamic dimension, which is fixed to it, e.g. batch=1. Again for each.
+        run: Find shapes that cannot be inferred by running the model.
+        prove: Prove that the part computes the same as the whole; exit 1 where it does not, and
+            write OUTPUT.refused.onnx instead.
+        at: Size of a dynamic dimension for --run and --prove alone, e.g. batch=3.
+        seed: Seed of the proof's inputs.
+        json: Print JSON.
+    """
+    from shipway.graph.extracting import extract_graph
+    from shipway.graph.loading import load_graph
+    from shipway.graph.saving import save_graph
+    from shipway.tensors import parse_spec
+
+    start_log(quiet=json)
+    begin, end = _split(inputs), _split(outputs)
+    if begin is None and end is None and not size:
+        raise UsageError(
+            "Name where the part begins or ends.",
+            hint=f"shipway graph extract {model} --inputs a,b --outputs c",
+        )
+    sizes = read_numbers(size, "--size")
+    tried = {**sizes, **read_numbers(at, "--at")}
+    types = [parse_spec(one) for one in type]
+    target = output or model.with_name(f"{model.stem}.part.onnx")
+    graph = load_graph(model)
+    if run:
+        ends = end if end is not None else [one.name for one in graph.graph.outputs if one.name]
+        types += _observe(model, (begin or []) + ends, types, tried)
+    result = extract_graph(graph, begin, end, types=types, sizes=sizes)
+    proved = _prove(model, graph, target, tried, seed) if prove else None
+    target = target if proved is None else proved.target
+    companions = save_graph(graph, target)
+    facts: dict[str, Any] = {
+        "model": str(model),
+        "output": str(target),
+        "files": [target.name, *companions],
+        **result.to_json(),
+        "name_map": _reduce_name_map(model, graph, target),
+        "proof": None if proved is None else proved.proof.to_json(),
+    }
+    if json:
+        print_json(facts)
+    else:
+        _show(facts, proved)
+    return 0 if proved is None or proved.proof.passed else 1
+
+
+def _split(items: Sequence[str]) -> list[str] | None:
+    """Return the names in texts like a,b; None where there are no texts."""
+    return [name for item in items for name in item.split(",") if name] if items else None
+
+
+def _observe(
+    model: Path, names: Sequence[str], types: Sequence[TensorSpec], sizes: dict[str, int]
+) -> tuple[TensorSpec, ...]:
+    from shipway.proof.observation import observe_types
+
+    told = {one.name for one in types}
+    return observe_types(model, [name for name in names if name not in told], sizes=sizes)
+
+
+def _prove(model: Path, graph: ir.Model, target: Path, sizes: dict[str, int], seed: int) -> Proved:
+    from shipway.proof.extraction import prove_extraction
+
+    return prove_unsaved(model, graph, target, prove=prove_extraction, sizes=sizes, seed=seed)
+
+
+def _reduce_name_map(model: Path, graph: ir.Model, target: Path) -> str | None:
+    """Write the part's name map where the whole model has one; return where."""
+    from shipway.export.name_map import read_name_map, write_name_map
+    from shipway.graph.naming import Names
+
+    source = model.with_suffix(".map.json")
+    if not source.is_file():
+        return None
+    path = target.with_suffix(".map.json")
+    write_name_map(read_name_map(source).within(target.name, Names(graph).values), path)
+    return str(path)
+
+
+def _show(facts: dict[str, Any], proved: Proved | None) -> None:
+    print_result(f"wrote {facts['output']}")
+    for kind in ("input", "output"):
+        for text in facts[f"{kind}s"]:
+            print_result(f"  {kind:7} {text}")
+    for kind in ("nodes", "weights"):
+        print_result(f"  {kind:7} {facts[f'{kind}_after']:,} of {facts[f'{kind}_before']:,}")
+    if facts["name_map"]:
+        print_result(f"  names   {facts['name_map']}")
+    for note in facts["notes"]:
+        print_result(f"  note    {note}")
+    if proved is not None:
+        show_proof(proved.proof)
