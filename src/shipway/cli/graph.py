@@ -8,11 +8,12 @@ __all__ = ["graph"]
 
 graph = App(
     name="graph",
-    help="""ONNX graphs: read them, edit them, cut parts out, prove that an edit changed nothing.
+    help="""ONNX graphs: read them, edit them, cut parts out, compare them, prove that an edit changed nothing.
 
 ```
 shipway graph extract model.onnx --inputs hidden --outputs logits --prove
 shipway graph edit model.onnx set-domain --domain npu --version 1 --prove
+shipway graph diff before.onnx after.onnx
 shipway graph prove before.onnx after.onnx
 ```
 """,
@@ -23,5 +24,5 @@ shipway graph prove before.onnx after.onnx
     exit_on_error=False,
     suppress_keyboard_interrupt=False,
 )
-for _name in ("edit", "extract", "prove"):
+for _name in ("diff", "edit", "extract", "prove"):
     graph.command(f"shipway.cli.graph_{_name}:{_name}", name=_name)

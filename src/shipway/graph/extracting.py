@@ -11,7 +11,7 @@ import onnx_ir as ir
 from shipway.errors import UsageError
 from shipway.graph.declaring import Declarations, fix_sizes, size_names
 from shipway.graph.functions import read_by
-from shipway.graph.leftovers import drop_training
+from shipway.graph.leftovers import QUANTIZATION, drop_training
 from shipway.graph.locating import all_nodes, locate_value, subgraphs_of
 from shipway.graph.naming import Names
 from shipway.graph.ordering import sort_graph
@@ -19,8 +19,6 @@ from shipway.graph.signing import Signer, describe_value
 from shipway.tensors import TensorSpec
 
 __all__ = ["Extraction", "extract_graph"]
-
-_ANNOTATION = "quant_parameter_tensor_names"
 
 
 @dataclass(frozen=True, slots=True)
@@ -318,7 +316,7 @@ def _remove(graph: ir.Graph, nodes: Sequence[ir.Node]) -> None:
 def _drop_weights(graph: ir.Graph, needed: set[ir.Value]) -> None:
     """Drop weights nobody reads; quantization parameters of values that stay are kept."""
     values = [*needed, *(one for node in graph for one in node.outputs)]
-    annotated = {name for one in values for name in (one.meta.get(_ANNOTATION) or {}).values()}
+    annotated = {name for one in values for name in (one.meta.get(QUANTIZATION) or {}).values()}
     for name, value in list(graph.initializers.items()):
         if value not in needed and name not in annotated:
             del graph.initializers[name]

@@ -13,9 +13,18 @@ import onnx_ir as ir
 from shipway.errors import ModelError
 from shipway.graph.weights import SparseTensor
 
-__all__ = ["drop_training", "keep_leftovers", "return_leftovers", "stand_in_for_sparse"]
+__all__ = [
+    "QUANTIZATION",
+    "drop_training",
+    "keep_leftovers",
+    "leftovers_of",
+    "return_leftovers",
+    "stand_in_for_sparse",
+]
 
 _KEY = "shipway.leftovers"
+QUANTIZATION = "quant_parameter_tensor_names"
+"""Where onnx_ir keeps, in `Value.meta`, the names of a value's scale and zero point."""
 
 
 def stand_in_for_sparse(proto: Any) -> None:
@@ -85,7 +94,7 @@ def _keep_sparse(proto: Any, graph: ir.Graph) -> None:
 
 def return_leftovers(model: ir.Model, proto: Any) -> None:
     """Put back what `keep_leftovers` found, into a protobuf just made from the model."""
-    proto.MergeFromString(model.meta.get(_KEY, b""))
+    proto.MergeFromString(leftovers_of(model))
     for part, graph in _graphs(proto.graph, model.graph):
         if kept := graph.meta.get(_KEY, b""):
             part.MergeFromString(kept)
@@ -111,11 +120,17 @@ def _return_sparse(proto: Any, graph: ir.Graph) -> None:
         proto.sparse_initializer.append(tensor.proto)
 
 
+def leftovers_of(model: ir.Model) -> bytes:
+    """Return what `keep_leftovers` attached to a model, beside its graphs."""
+    found: bytes = model.meta.get(_KEY, b"")
+    return found
+
+
 def drop_training(model: ir.Model) -> bool:
     """Drop the training information of a model; say whether there was any."""
     import onnx
 
-    kept = onnx.ModelProto.FromString(model.meta.get(_KEY, b""))
+    kept = onnx.ModelProto.FromString(leftovers_of(model))
     if not kept.training_info:
         return False
     kept.ClearField("training_info")

@@ -10,7 +10,7 @@ from shipway.errors import TensorError, UsageError
 from shipway.graph.declaring import Declarations, Size
 from shipway.tensors import ANY, TensorSpec, dtype_named, dtype_of
 
-__all__ = ["Signer", "describe_value"]
+__all__ = ["Signer", "describe_tensor", "describe_value", "dtype_name"]
 
 
 class Signer:
@@ -80,14 +80,14 @@ class Signer:
         if spec is not None:
             wanted = ir.DataType(dtype_named(spec.dtype).onnx)
             if known is not None and wanted is not known:
-                raise UsageError(f"'{value.name}' is {_dtype_name(known)}, not {spec.dtype}.")
+                raise UsageError(f"'{value.name}' is {dtype_name(known)}, not {spec.dtype}.")
             return wanted
         if known is not None:
             return known
         if value.dtype is None:
             raise _unknown(value, "dtype")
         self.notes.append(
-            f"not inferred: the dtype of '{value.name}', {_dtype_name(value.dtype)} as declared"
+            f"not inferred: the dtype of '{value.name}', {dtype_name(value.dtype)} as declared"
         )
         return value.dtype
 
@@ -148,10 +148,16 @@ def describe_value(value: ir.Value) -> str:
     else:
         dims = (dim if isinstance(dim, int) else dim.value or ANY for dim in value.shape)
         sizes = ",".join(map(str, dims))
-    return f"{value.name}:{_dtype_name(value.type.dtype)}[{sizes}]"
+    return f"{value.name}:{dtype_name(value.type.dtype)}[{sizes}]"
 
 
-def _dtype_name(dtype: ir.DataType) -> str:
+def describe_tensor(tensor: ir.TensorProtocol) -> str:
+    """Write dtype and shape of a tensor as dtype[sizes]."""
+    return f"{dtype_name(tensor.dtype)}[{','.join(map(str, tensor.shape.numpy()))}]"
+
+
+def dtype_name(dtype: ir.DataType) -> str:
+    """Write a dtype as Shipway names it; one it does not carry as ONNX does."""
     try:
         return dtype_of(int(dtype)).name
     except TensorError:
