@@ -122,8 +122,9 @@ def _give(scratch: ir.Model, value: ir.Value) -> None:
 
 def _infer_facts(scratch: ir.Model) -> dict[str, Fact]:
     """Return the facts of the main graph's values by name; functions are looked into."""
-    with contextlib.suppress(ModelError):  # a body of another opset: its calls stay unknown
-        inline_functions(scratch)
+    if scratch.functions:
+        with contextlib.suppress(ModelError):  # a body of another opset: its calls stay unknown
+            inline_functions(scratch)
     for graph in list(scratch.graphs()):
         _lift_constants(graph)
     knowledge = Knowledge(scratch)

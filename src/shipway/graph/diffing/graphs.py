@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 
 import onnx_ir as ir
 
 from shipway.graph.diffing.aligning import align_nodes
+from shipway.graph.diffing.ends import Ends, compare_ends, compare_sources
 from shipway.graph.diffing.labels import Labeler
 from shipway.graph.diffing.nodes import (
     GRAPH_KINDS,
     compare_nodes,
-    compare_notes,
     operator_name,
     status_of,
     write_node,
@@ -22,16 +22,13 @@ from shipway.graph.diffing.results import (
     Kind,
     Line,
     NodeDifference,
-    write_both,
 )
 from shipway.graph.diffing.side import Keys, Side
 from shipway.graph.diffing.weights import compare_weights, pair_weights
-from shipway.graph.signing import describe_value
 
 __all__ = ["compare_graphs"]
 
 Partners = dict[ir.Value, ir.Value]
-Pairs = list[tuple[ir.Value, ir.Value]]
 
 
 def compare_graphs(
@@ -57,15 +54,10 @@ def compare_graphs(
     """
     partners = {} if partners is None else partners
     inputs = _inputs(before, fixed_weights[0]), _inputs(after, fixed_weights[1])
-    starts = _pair(*inputs, by_name=by_name)
-    ends = _pair(before.outputs, after.outputs, by_name=by_name)
-    partners.update(starts)
-    keys = Keys()
-    sides = (
-        Side(before, 0, labeler, keys, partners, _end_keys(before.outputs, ends, 0)),
-        Side(after, 1, labeler, keys, {}, _end_keys(after.outputs, ends, 1)),
-    )
-    pairs = align_nodes(*sides, starts, ends)
+    found = Ends.by_name(before, after, inputs) if by_name else Ends.by_position(before, after)
+    partners.update(found.starts)
+    sides = _sides(before, after, labeler, partners, found)
+    pairs = align_nodes(*sides, found.starts, found.outputs)
     for one, other in pairs.items():
         outputs = sides[0].nodes[one].outputs, sides[1].nodes[other].outputs
         partners.update(zip(*outputs, strict=False))
@@ -79,9 +71,9 @@ def compare_graphs(
     yield GraphDifference(
         where,
         (
-            *_compare_ends("input", *inputs, starts, kind),
-            *_compare_ends("output", before.outputs, after.outputs, ends, kind),
-            *_compare_sources(ends, partners),
+            *compare_ends("input", *inputs, found.inputs, kind),
+            *compare_ends("output", before.outputs, after.outputs, found.outputs, kind),
+            *compare_sources(found.outputs, partners),
         ),
         nodes,
         tuple(compare_weights(before, after, partners)),
@@ -119,83 +111,22 @@ def _compare_inner(
             )
 
 
-def _pair(before: Sequence[ir.Value], after: Sequence[ir.Value], *, by_name: bool) -> Pairs:
-    """Pair inputs or outputs: by name where that counts, the rest in order."""
-    if not by_name:
-        return list(zip(before, after, strict=False))
-    others = {value.name: value for value in after}
-    pairs = {one: others[one.name] for one in before if one.name in others}
-    used = set(pairs.values())
-    rest = [one for one in before if one not in pairs]
-    free = [one for one in after if one not in used]
-    if len(rest) == len(free):
-        pairs.update(zip(rest, free, strict=True))
-    return list(pairs.items())
-
-
-def _end_keys(outputs: Sequence[ir.Value], pairs: Pairs, side: int) -> list[tuple[int, int]]:
-    """Return a key for each output, the same for partners."""
-    numbers = {pair[side]: (2, index) for index, pair in enumerate(pairs)}
-    return [numbers.get(value, (side, index)) for index, value in enumerate(outputs)]
-
-
-def _compare_ends(
-    what: str, before: Sequence[ir.Value], after: Sequence[ir.Value], pairs: Pairs, kind: Kind
-) -> Iterator[Detail]:
-    partners, backward = dict(pairs), {other: one for one, other in pairs}
-    for one in before:
-        other = partners.get(one)
-        label = f"{what} {one.name}"
-        if other is None:
-            yield Detail(label, _type(one), None)
-            continue
-        if one.name != other.name:
-            yield Detail(label, one.name, other.name, kind)
-        if _type(one) != _type(other):
-            # Of what lies inside, a declared shape binds nobody.
-            yield Detail(label, _type(one), _type(other), _type_kind(one, other, kind))
-        if one.is_initializer() != other.is_initializer():
-            yield Detail(label, *write_both(_default, one, other))
-        for note in compare_notes(one, other):
-            yield Detail(f"{label}, {note.what}", note.before, note.after, note.kind)
-    for other in after:
-        if other not in backward:
-            yield Detail(f"{what} {other.name}", None, _type(other))
-    orders = (
-        [one for one in before if one in partners],
-        [backward[other] for other in after if other in backward],
+def _sides(
+    before: ir.Graph, after: ir.Graph, labeler: Labeler, partners: Partners, ends: Ends
+) -> tuple[Side, Side]:
+    keys = Keys()
+    numbers = [
+        {pair[side]: (2, index) for index, pair in enumerate(ends.outputs)} for side in (0, 1)
+    ]
+    end_keys = [
+        [numbers[side].get(value, (side, index)) for index, value in enumerate(graph.outputs)]
+        for side, graph in enumerate((before, after))
+    ]
+    same = {partner: partner for _, partner in ends.starts}
+    return (
+        Side(before, 0, labeler, keys, partners, end_keys[0]),
+        Side(after, 1, labeler, keys, same, end_keys[1]),
     )
-    if orders[0] != orders[1]:
-        yield Detail(f"order of {what}s", *write_both(_list, *orders))
-
-
-def _type_kind(before: ir.Value, after: ir.Value, kind: Kind) -> Kind:
-    return "computation" if kind == "computation" or before.type != after.type else "annotation"
-
-
-def _default(value: ir.Value) -> str:
-    return "optional" if value.is_initializer() else "required"
-
-
-def _list(values: Sequence[ir.Value]) -> str:
-    return ", ".join(str(one.name) for one in values)
-
-
-def _type(value: ir.Value) -> str:
-    return describe_value(value).removeprefix(f"{value.name}:")
-
-
-def _compare_sources(ends: Pairs, partners: Mapping[ir.Value, ir.Value]) -> Iterator[Detail]:
-    for one, other in ends:
-        if partners.get(one) is not other:
-            texts = (_source(one), _source(other))
-            note = "of another node" if texts[0] == texts[1] else ""
-            yield Detail(f"output {one.name} computed by", *texts, note=note)
-
-
-def _source(value: ir.Value) -> str:
-    node = value.producer()
-    return "no node" if node is None else f"{operator_name(node)} '{node.name or ''}'"
 
 
 def _list_nodes(

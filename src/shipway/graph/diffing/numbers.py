@@ -61,11 +61,10 @@ def measure_gap(before: ir.TensorProtocol, after: ir.TensorProtocol) -> Gap | No
         return Gap(differing, before.size, None) if differing else None
     differing, moved, largest = 0, 0, [0.0]
     for one, other in zip(_pieces(before), _pieces(after), strict=True):
-        if one.tobytes() == other.tobytes():
+        first, second = one.view(np.uint8), other.view(np.uint8)
+        if np.array_equal(first, second):
             continue
-        width = one.dtype.itemsize
-        rows = one.view(np.uint8).reshape(-1, width) != other.view(np.uint8).reshape(-1, width)
-        places = rows.any(axis=1)
+        places = (first != second).reshape(one.size, -1).any(axis=1)
         differing += int(places.sum())
         gaps, strange = _gaps(one[places], other[places])
         moved += strange

@@ -35,7 +35,7 @@ class Side:
         number: 0 before, 1 after.
         labeler: Says what nodes are.
         keys: Numbers, shared by both sides.
-        starts: Values of the other graph that values from outside of this one are partners of.
+        starts: What stands for a value that is followed from: the same for partners.
         ends: A key for each output of the graph, the same for partners.
     """
 
@@ -96,7 +96,9 @@ class Side:
             own = keys.of(("forward", label, tuple(sources)))
             found.append(own)
             for index, value in enumerate(node.outputs):
-                known[value] = keys.of(("output", own, index))
+                start = self._starts.get(value)
+                key = ("output", own, index) if start is None else ("start", start)
+                known[value] = keys.of(key)
         return found
 
     def _number_backward(self, keys: Keys, ends: Sequence[Hashable]) -> list[int]:

@@ -7,6 +7,7 @@ import pytest
 
 from shipway.errors import UsageError
 from shipway.graph.diffing.models import diff_graphs
+from shipway.graph.extracting import extract_graph
 from shipway.graph.loading import load_graph
 
 BASE = """<ir_version: 10, opset_import: ["" : 20]>
@@ -273,6 +274,30 @@ def test_inputs_and_outputs_that_come_go_or_are_renamed(diff):
     assert not result.computation().is_equal  # who calls the model has to know
     fewer = BASE.replace(", float[n,4] z", "").replace("  [other] z = Abs(h2)\n", "")
     assert texts(diff(BASE, fewer)) == ["output z: only before, float32[n,4]", "removed Abs other"]
+
+
+def test_a_part_stands_where_it_was_cut_out(tmp_path):
+    # Every node is like every other one: only the names at the cuts tell which are left.
+    layers = "".join(f"  h{index + 1} = MatMul(h{index}, w{index})\n" for index in range(9))
+    text = (
+        '<ir_version: 10, opset_import: ["" : 20]>\n'
+        f"main (float[n,4] h0) => (float[n,4] h9) {{\n{layers}}}"
+    )
+    arrays = {f"w{index}": np.full((4, 4), index, "f4") for index in range(9)}
+    onnx.save(proto_of(text, arrays), tmp_path / "whole.onnx")
+    part = load_graph(tmp_path / "whole.onnx")
+    extract_graph(part, ["h2"], ["h7"])
+    result = diff_graphs(load_graph(tmp_path / "whole.onnx"), part)
+    assert result.counts == {"equal": 5, "removed": 4}
+    found = texts(result)
+    assert found[:4] == [
+        "input h0: only before, float32[n,4]",
+        "input h2: only after, float32[n,4]",
+        "output h9: only before, float32[n,4]",
+        "output h7: only after, float32[n,4]",
+    ]
+    back = diff_graphs(part, load_graph(tmp_path / "whole.onnx"))
+    assert back.counts == {"equal": 5, "added": 4}
 
 
 def test_weights_that_old_files_list_as_inputs_are_none(diff):
