@@ -71,6 +71,28 @@ def test_the_model_may_be_replaced_by_its_part(shipway, standard):
     assert len(onnx.load(standard).graph.node) == 2
 
 
+def test_shapes_behind_an_operator_onnx_does_not_know_are_found_by_running(shipway, tmp_path):
+    text = """<ir_version: 10, opset_import: ["" : 20, "com.microsoft" : 1]>
+main (float[n,4] x) => (float[n,m] y) {
+  g = com.microsoft.FusedMatMul<transB=1>(x, x)
+  y = Neg(g)
+}"""
+    proto = onnx.parser.parse_model(text)
+    proto.graph.node[0].output[0] = proto.graph.node[1].input[0] = "g,h"
+    info = onnx.helper.make_tensor_value_info("g,h", onnx.TensorProto.FLOAT, None)
+    proto.graph.value_info.append(info)
+    path = tmp_path / "model.onnx"
+    onnx.save(proto, path)
+    words = ("graph", "extract", path, "--inputs", "g,h")
+    assert "The rank of 'g,h' is not known" in shipway(*words).stderr
+    done = shipway(*words, "--run", "--prove", "--json")
+    assert done.returncode == 0, done.stderr
+    facts = json.loads(done.stdout)
+    assert (facts["inputs"], facts["outputs"]) == (["g,h:float32[n,n]"], ["y:float32[n,n]"])
+    assert "found by running the model: g,h:float32[n,n]" in facts["notes"]
+    assert facts["proof"]["passed"]
+
+
 def test_the_name_map_is_reduced(shipway, tmp_path):
     (tmp_path / "net.py").write_text(
         "import torch\n\n\nclass Net(torch.nn.Module):\n"

@@ -65,22 +65,23 @@ def extract(
     from shipway.tensors import parse_spec
 
     start_log(quiet=json)
-    begin, end = _split(inputs), _split(outputs)
-    if begin is None and end is None and not size:
+    if not inputs and not outputs and not size:
         raise UsageError(
             "Name where the part begins or ends.",
             hint=f"shipway graph extract {model} --inputs a,b --outputs c",
         )
     sizes = read_numbers(size, "--size")
-    tried = {**sizes, **read_numbers(at, "--at")}
+    tried = read_numbers(at, "--at")
     types = [parse_spec(one) for one in type]
     target = output or model.with_name(f"{model.stem}.part.onnx")
     graph = load_graph(model)
+    begin, end = _split(inputs, graph), _split(outputs, graph)
+    seen: tuple[TensorSpec, ...] = ()
     if run:
         ends = end if end is not None else [one.name for one in graph.graph.outputs if one.name]
-        types += _observe(model, (begin or []) + ends, types, tried)
-    result = extract_graph(graph, begin, end, types=types, sizes=sizes)
-    proved = _prove(model, graph, target, tried, seed) if prove else None
+        seen = _observe(model, (begin or []) + ends, types, sizes, tried)
+    result = extract_graph(graph, begin, end, types=(*types, *seen), sizes=sizes)
+    proved = _prove(model, graph, target, {**tried, **sizes}, seed) if prove else None
     target = target if proved is None else proved.target
     companions = save_graph(graph, target)
     facts: dict[str, Any] = {
@@ -88,6 +89,7 @@ def extract(
         "output": str(target),
         "files": [target.name, *companions],
         **result.to_json(),
+        "notes": [*result.notes, *(f"found by running the model: {one}" for one in seen)],
         "name_map": _reduce_name_map(model, graph, target),
         "proof": None if proved is None else proved.proof.to_json(),
     }
@@ -98,18 +100,29 @@ def extract(
     return 0 if proved is None or proved.proof.passed else 1
 
 
-def _split(items: Sequence[str]) -> list[str] | None:
-    """Return the names in texts like a,b; None where there are no texts."""
-    return [name for item in items for name in item.split(",") if name] if items else None
+def _split(items: Sequence[str], graph: ir.Model) -> list[str] | None:
+    """Return the names in texts like a,b; a text that is a name itself stays whole."""
+    from shipway.graph.naming import Names
+
+    if not items:
+        return None
+    known = Names(graph).values
+    return [
+        name for item in items for name in ([item] if item in known else item.split(",")) if name
+    ]
 
 
 def _observe(
-    model: Path, names: Sequence[str], types: Sequence[TensorSpec], sizes: dict[str, int]
+    model: Path,
+    names: Sequence[str],
+    types: Sequence[TensorSpec],
+    sizes: dict[str, int],
+    at: dict[str, int],
 ) -> tuple[TensorSpec, ...]:
     from shipway.proof.observation import observe_types
 
     told = {one.name for one in types}
-    return observe_types(model, [name for name in names if name not in told], sizes=sizes)
+    return observe_types(model, [name for name in names if name not in told], sizes=sizes, at=at)
 
 
 def _prove(model: Path, graph: ir.Model, target: Path, sizes: dict[str, int], seed: int) -> Proved:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import onnx_ir as ir
 
+from shipway.engines.base import Session
 from shipway.errors import EngineError, TensorError
+from shipway.export.portable import PortableModel
 from shipway.graph.declaring import Declarations, Size
 from shipway.graph.loading import load_graph
 from shipway.graph.locating import locate_value
@@ -17,7 +20,7 @@ from shipway.graph.ordering import sort_graph
 from shipway.graph.saving import save_graph
 from shipway.proof.graph import open_session, plan_trials, read_model
 from shipway.proof.graph_feeds import hostile_feeds
-from shipway.tensors import ANY, TensorSpec, bind_dims, dtype_of
+from shipway.tensors import ANY, Tensors, TensorSpec, bind_dims, dtype_of
 
 __all__ = ["observe_types"]
 
@@ -27,7 +30,7 @@ Seen = tuple[Sizes, tuple[int, ...]]
 
 
 def observe_types(
-    model: Path, names: Sequence[str], *, sizes: Sizes | None = None
+    model: Path, names: Sequence[str], *, sizes: Sizes | None = None, at: Sizes | None = None
 ) -> tuple[TensorSpec, ...]:
     """Run a model at several sizes on hostile inputs, and say what it shows of some values.
 
@@ -38,10 +41,12 @@ def observe_types(
     Args:
         model: The .onnx file.
         names: Values of its main graph.
-        sizes: Numbers for dynamic dimensions.
+        sizes: Numbers that dynamic dimensions are fixed to.
+        at: Sizes at which the others are tried, and at twice as much where the model takes it.
 
     Returns:
-        A spec for each value whose dtype is inferred or declared.
+        A spec for each value whose shape inference leaves open, and whose dtype is inferred or
+        declared.
 
     Raises:
         UsageError: There is no such value.
@@ -53,20 +58,24 @@ def observe_types(
     sort_graph(graph)
     declarations = Declarations(graph, sizes)
     values = [locate_value(graph, name) for name in names]
-    values = [one for one in values if one.graph is graph.graph and one.producer() is not None]
-    seen = _observe(model, graph, values, sizes or {}) if values else []
+    known = {
+        one: declarations.of(one)
+        for one in values
+        if one.graph is graph.graph and one.producer() is not None
+    }
+    values = [one for one, fact in known.items() if fact.shape is None or None in fact.shape]
+    seen = _observe(model, graph, values, sizes or {}, at or {}) if values else []
     found = []
     for value, shapes in zip(values, seen, strict=True):
-        known = declarations.of(value)
-        dtype = known.dtype or value.dtype
+        dtype = known[value].dtype or value.dtype
         if dtype is not None and shapes:
-            dims = _combine(known.shape, shapes)
+            dims = _combine(known[value].shape, shapes)
             found.append(TensorSpec(value.name or "", dtype_of(int(dtype)).name, dims))
     return tuple(found)
 
 
 def _observe(
-    model: Path, graph: ir.Model, values: Sequence[ir.Value], sizes: Sizes
+    model: Path, graph: ir.Model, values: Sequence[ir.Value], sizes: Sizes, at: Sizes
 ) -> list[list[Seen]]:
     """Return for each value what was seen of it."""
     outputs = [_add_shape(graph, value) for value in values]
@@ -77,18 +86,29 @@ def _observe(
         save_graph(graph, path)
         portable = read_model(path)
         with open_session(portable) as session:
-            specs = bind_dims(portable.inputs, sizes)
-            plan, specs = plan_trials(path, specs, session, None, nonempty=True)
-            for one in plan.sets:
-                for _, feeds in hostile_feeds(specs, one, 0):
-                    try:
-                        found = session.run(feeds)
-                    except (EngineError, TensorError):
-                        continue  # a fill that the model refuses shows nothing of its shapes
-                    for shapes, output in zip(seen, outputs, strict=True):
-                        shape = tuple(map(int, found[output.name or ""]))
-                        shapes.append((one, shape))
+            for one, shapes in _run_all(path, portable, session, sizes, at):
+                for found, output in zip(seen, outputs, strict=True):
+                    found.append((one, tuple(map(int, shapes[output.name or ""]))))
     return seen
+
+
+def _run_all(
+    path: Path, portable: PortableModel, session: Session, sizes: Sizes, at: Sizes
+) -> Iterator[tuple[Sizes, Tensors]]:
+    """Yield sizes, and the outputs there."""
+    for scale in (1, 2) if at else (1,):
+        scaled = {name: scale * size for name, size in at.items()}
+        specs = bind_dims(portable.inputs, {**scaled, **sizes})
+        try:
+            plan, specs = plan_trials(path, specs, session, None, nonempty=True)
+        except EngineError:
+            if scale == 1:
+                raise
+            return  # at twice the size the model does not run: it shows nothing there
+        for one in plan.sets:
+            for _, feeds in hostile_feeds(specs, one, 0):
+                with contextlib.suppress(EngineError, TensorError):  # a fill that it refuses
+                    yield {**scaled, **one}, session.run(feeds)
 
 
 def _add_shape(model: ir.Model, value: ir.Value) -> ir.Value:
