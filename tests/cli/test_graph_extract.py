@@ -111,6 +111,12 @@ def test_the_name_map_is_reduced(shipway, tmp_path):
     assert kept == names[:3]
     by_name = {entry["onnx"]: entry for entry in whole["tensors"]}
     assert part["tensors"] == [by_name[name] for name in kept]
+    path.with_suffix(".map.json").write_text("{}")
+    path.with_name("model.part.onnx").unlink()
+    done = shipway("graph", "extract", path, "--inputs", names[0], "--outputs", names[2])
+    assert done.returncode == 4
+    assert "is not a name map of Shipway" in done.stderr
+    assert not path.with_name("model.part.onnx").exists()
 
 
 @pytest.mark.parametrize(

@@ -14,9 +14,12 @@ from shipway.errors import UsageError
 if TYPE_CHECKING:
     import onnx_ir as ir
 
+    from shipway.export.name_map import NameMap
     from shipway.tensors import TensorSpec
 
 __all__ = ["extract"]
+
+_MAP_SUFFIX = ".map.json"
 
 
 def extract(
@@ -74,7 +77,7 @@ def extract(
     tried = read_numbers(at, "--at")
     types = [parse_spec(one) for one in type]
     target = output or model.with_name(f"{model.stem}.part.onnx")
-    graph = load_graph(model)
+    graph, name_map = load_graph(model), _read_name_map(model)
     begin, end = _split(inputs, graph), _split(outputs, graph)
     seen: tuple[TensorSpec, ...] = ()
     if run:
@@ -90,7 +93,7 @@ def extract(
         "files": [target.name, *companions],
         **result.to_json(),
         "notes": [*result.notes, *(f"found by running the model: {one}" for one in seen)],
-        "name_map": _reduce_name_map(model, graph, target),
+        "name_map": _write_name_map(name_map, graph, target),
         "proof": None if proved is None else proved.proof.to_json(),
     }
     if json:
@@ -131,16 +134,23 @@ def _prove(model: Path, graph: ir.Model, target: Path, sizes: dict[str, int], se
     return prove_unsaved(model, graph, target, prove=prove_extraction, sizes=sizes, seed=seed)
 
 
-def _reduce_name_map(model: Path, graph: ir.Model, target: Path) -> str | None:
-    """Write the part's name map where the whole model has one; return where."""
-    from shipway.export.name_map import read_name_map, write_name_map
+def _read_name_map(model: Path) -> NameMap | None:
+    """Read the whole model's name map, before anything is written; None where it has none."""
+    from shipway.export.name_map import read_name_map
+
+    path = model.with_suffix(_MAP_SUFFIX)
+    return read_name_map(path) if path.is_file() else None
+
+
+def _write_name_map(name_map: NameMap | None, graph: ir.Model, target: Path) -> str | None:
+    """Write what the map has of the part; return where."""
+    from shipway.export.name_map import write_name_map
     from shipway.graph.naming import Names
 
-    source = model.with_suffix(".map.json")
-    if not source.is_file():
+    if name_map is None:
         return None
-    path = target.with_suffix(".map.json")
-    write_name_map(read_name_map(source).within(target.name, Names(graph).values), path)
+    path = target.with_suffix(_MAP_SUFFIX)
+    write_name_map(name_map.within(target.name, Names(graph).values), path)
     return str(path)
 
 

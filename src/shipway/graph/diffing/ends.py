@@ -100,7 +100,7 @@ def compare_ends(
         if _type(one) != _type(other):
             # Of what lies inside, a declared shape binds nobody.
             yield Detail(label, _type(one), _type(other), _type_kind(one, other, kind))
-        if one.is_initializer() != other.is_initializer():
+        if what == "input" and one.is_initializer() != other.is_initializer():
             yield Detail(label, *write_both(_default, one, other))
         for note in compare_notes(one, other):
             yield Detail(f"{label}, {note.what}", note.before, note.after, note.kind)
