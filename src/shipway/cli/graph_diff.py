@@ -90,8 +90,8 @@ def _show(result: ModelDifference, context: int) -> None:
 def _write_graph(graph: GraphDifference, context: int) -> Styled:
     yield "", ""
     yield graph.where or "main graph", "bold"
-    yield from _write_details(graph.signature)
-    yield from _write_details([one for one in graph.weights if one.kind == "computation"])
+    details = (*graph.signature, *graph.weights)
+    yield from _write_details([one for one in details if one.kind == "computation"])
     yield from _write_nodes(graph.lines, context)
     yield from _write_renames(graph)
     yield from _write_annotations(graph)
@@ -124,13 +124,15 @@ def _write_nodes(lines: Sequence[Line], context: int) -> Styled:
 
 def _write_renames(graph: GraphDifference) -> Styled:
     """Write new names: those of nodes, then those of values and weights."""
+    found = [("weight", detail) for detail in graph.weights]
+    found += [
+        ("value" if detail.what.startswith("output") else "node", detail)
+        for detail in _details_of(graph.nodes)
+    ]
+    found += [("end", detail) for detail in graph.signature]
     renames = [
         f"{kind} {detail.before or '(none)'} -> {detail.after or '(none)'}"
-        for kind, details in (
-            *(("node", one.details) for one in graph.nodes),
-            ("weight", graph.weights),
-        )
-        for detail in details
+        for kind, detail in found
         if detail.kind == "name"
     ]
     yield from _write_some("renamed", renames)
@@ -141,7 +143,8 @@ def _write_annotations(graph: GraphDifference) -> Styled:
     found = Counter(
         detail.what for detail in _details_of(graph.nodes) if detail.kind == "annotation"
     )
-    found.update(detail.before or "" for detail in graph.weights if detail.kind == "annotation")
+    others = [one for one in (*graph.signature, *graph.weights) if one.kind == "annotation"]
+    found.update(str(one) for one in others)
     yield from _write_some("annotated", [f"{what}: {count:,}" for what, count in found.items()])
 
 

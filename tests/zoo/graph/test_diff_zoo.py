@@ -115,7 +115,7 @@ from pathlib import Path
 from shipway.graph.diffing.models import diff_graphs
 from shipway.graph.loading import load_graph
 result = diff_graphs(*(load_graph(Path(one)) for one in sys.argv[1:]))
-print(*(weight.note for weight in result.graphs[0].weights))
+print(*(weight.gap for weight in result.graphs[0].weights))
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
 """
 

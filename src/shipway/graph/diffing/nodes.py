@@ -125,7 +125,7 @@ def _compare_tensors(
     if texts[0] != texts[1]:
         yield Detail(name, *texts)
     elif (gap := measure_gap(before, after)) is not None:
-        yield Detail(name, *texts, note=str(gap))
+        yield Detail(name, *texts, gap=gap)
 
 
 def _compare_inputs(

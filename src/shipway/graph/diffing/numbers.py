@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -34,6 +35,16 @@ class Gap:
     size: int
     max_abs: float | None
     moved: int = 0
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain data; a difference too large for a number is None."""
+        is_number = self.max_abs is not None and math.isfinite(self.max_abs)
+        return {
+            "differing": self.differing,
+            "size": self.size,
+            "max_abs": self.max_abs if is_number else None,
+            "moved": self.moved,
+        }
 
     def __str__(self) -> str:
         """Write it in one line."""
@@ -112,4 +123,6 @@ def _gaps(one: NDArray[Any], other: NDArray[Any]) -> tuple[NDArray[Any], int]:
     wide = np.complex128 if one.dtype.kind == "c" else np.float64
     first, second = one.astype(wide), other.astype(wide)
     finite = np.isfinite(first) & np.isfinite(second)
-    return np.abs(first[finite] - second[finite]), int((~finite).sum())
+    with np.errstate(over="ignore"):  # of two huge numbers the difference is infinite
+        gaps = np.abs(first[finite] - second[finite])
+    return gaps, int((~finite).sum())

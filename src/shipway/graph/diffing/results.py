@@ -7,6 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from shipway.graph.diffing.numbers import Gap
+
 __all__ = [
     "Detail",
     "GraphDifference",
@@ -48,7 +50,8 @@ class Detail:
         before: As text; None where it is new.
         after: As text; None where it is gone.
         kind: What it matters to.
-        note: More of it, e.g. how far numbers differ.
+        note: More of it.
+        gap: How far numbers differ.
     """
 
     what: str
@@ -56,6 +59,7 @@ class Detail:
     after: str | None
     kind: Kind = "computation"
     note: str = ""
+    gap: Gap | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return plain data."""
@@ -65,17 +69,22 @@ class Detail:
             "after": self.after,
             "kind": self.kind,
             "note": self.note,
+            "gap": None if self.gap is None else self.gap.to_json(),
         }
 
     def __str__(self) -> str:
         """Write it on one line."""
-        if self.note and self.before == self.after:
-            return f"{self.what}: {self.before}, {self.note}"
-        note = f" ({self.note})" if self.note else ""
+        note = self.note if self.gap is None else str(self.gap)
         before, after = self.before, self.after
-        if before is None or after is None:
-            return f"{self.what}: {'only after' if before is None else 'only before'}, {after or before}{note}"
-        return f"{self.what}: {before} -> {after}{note}"
+        if before is None:
+            text = f"{self.what}: only after, {after}"
+        elif after is None:
+            text = f"{self.what}: only before, {before}"
+        elif note and before == after:
+            return f"{self.what}: {before}, {note}"
+        else:
+            text = f"{self.what}: {before} -> {after}"
+        return f"{text} ({note})" if note else text
 
 
 @dataclass(frozen=True, slots=True)

@@ -106,7 +106,7 @@ def _compare(value: ir.Value, partner: ir.Value) -> Iterable[Detail]:
     if _describe(value) != _describe(partner):
         yield Detail(what, _describe(value), _describe(partner))
     elif (gap := measure_gap(one, other)) is not None:
-        yield Detail(what, _describe(value), _describe(partner), note=str(gap))
+        yield Detail(what, _describe(value), _describe(partner), gap=gap)
     if _place(value) != _place(partner):
         yield Detail(what, _place(value), _place(partner), "annotation")
 

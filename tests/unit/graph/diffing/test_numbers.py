@@ -68,6 +68,11 @@ def test_every_dtype_is_measured(before, after, expected):
     assert measure_gap(ir.tensor(before), ir.tensor(before.copy())) is None
 
 
+def test_a_gap_too_large_for_a_number_is_none_in_json():
+    gap = measure_gap(ir.tensor(np.float64([-1e308])), ir.tensor(np.float64([1e308])))
+    assert gap.to_json() == {"differing": 1, "size": 1, "max_abs": None, "moved": 0}
+
+
 def test_empty_tensors_and_texts():
     empty = ir.tensor(np.zeros((0, 3), np.float32))
     assert measure_gap(empty, ir.tensor(np.zeros((0, 3), np.float32))) is None
