@@ -294,3 +294,33 @@ def test_an_unsorted_graph_is_sorted(tmp_path):
     model = load_graph(tmp_path / "unsorted.onnx")
     assert extract_graph(model, ["a"], ["y"]).inputs == ("a:float32[n,4]",)
     saved(model, tmp_path)
+
+
+def test_what_a_loop_inside_a_branch_reads_from_outside_is_fed(tmp_path, session):
+    text = """<ir_version: 10, opset_import: ["" : 20]>
+main (float[2] x, bool c, int64 trips) => (float[2] y) {
+  a = Relu(x)
+  b = Neg(x)
+  y = If(c) <
+    then_branch = t () => (p) {
+      more = Constant<value: tensor = bool {1}>()
+      p = Loop(trips, more, a) <body = l (int64 i, bool go, float[2] v) => (bool on, float[2] w) {
+        on = Identity(go)
+        w = Add(v, b)
+      }>
+    },
+    else_branch = e () => (q) { q = Identity(a) }
+  >
+}"""
+    model = load(text, tmp_path)
+    found = extract_graph(model, ["b", "a", "trips", "c"], ["y"])
+    assert found.inputs == ("b:float32[2]", "a:float32[2]", "trips:int64[]", "c:bool[]")
+    saved(model, tmp_path)
+    feeds = {
+        "a": np.float32([1, 2]),
+        "b": np.float32([10, 20]),
+        "trips": np.array(3),
+        "c": np.array(True),
+    }
+    (result,) = session(tmp_path / "part.onnx").run(None, feeds)
+    assert result.tolist() == [31, 62]
