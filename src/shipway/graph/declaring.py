@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
 from collections.abc import Iterable, Mapping
 
 import onnx_ir as ir
 
-from shipway.errors import ModelError
 from shipway.graph.building import constant_tensor
 from shipway.graph.facts.dims import ANY_SIGN, Dim
 from shipway.graph.facts.fact import UNKNOWN, Fact
 from shipway.graph.facts.inference import infer_graph
 from shipway.graph.facts.knowledge import Knowledge
-from shipway.graph.functions import inline_functions
 from shipway.graph.inferring import Inferred, infer_values
+from shipway.graph.library import Library
 from shipway.graph.locating import locate_value
 
 __all__ = ["Declarations", "Size", "fix_sizes", "size_names"]
@@ -122,12 +120,9 @@ def _give(scratch: ir.Model, value: ir.Value) -> None:
 
 def _infer_facts(scratch: ir.Model) -> dict[str, Fact]:
     """Return the facts of the main graph's values by name; functions are looked into."""
-    if scratch.functions:
-        with contextlib.suppress(ModelError):  # a body of another opset: its calls stay unknown
-            inline_functions(scratch)
     for graph in list(scratch.graphs()):
         _lift_constants(graph)
-    knowledge = Knowledge(scratch)
+    knowledge = Knowledge(scratch.graph, Library(scratch))
     infer_graph(scratch.graph, knowledge)
     graph = scratch.graph
     values = [*graph.inputs, *graph.initializers.values()]

@@ -16,6 +16,7 @@ from shipway.graph.weights import SparseTensor
 __all__ = [
     "QUANTIZATION",
     "drop_training",
+    "has_leftovers",
     "keep_leftovers",
     "leftovers_of",
     "return_leftovers",
@@ -90,6 +91,11 @@ def _keep_sparse(proto: Any, graph: ir.Graph) -> None:
     for sparse in proto.sparse_initializer:
         value = graph.initializers[sparse.values.name]
         value.const_value = SparseTensor(sparse)
+
+
+def has_leftovers(model: ir.Model) -> bool:
+    """Whether the model itself, beside its graph, holds what onnx_ir does not carry."""
+    return bool(leftovers_of(model))
 
 
 def return_leftovers(model: ir.Model, proto: Any) -> None:

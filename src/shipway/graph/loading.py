@@ -6,7 +6,7 @@ import mmap
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import onnx_ir as ir
 
@@ -19,7 +19,10 @@ from shipway.graph.wire import iterate_fields as fields
 from shipway.source.graphs import check_graph
 from shipway.source.modelfiles import find_model_file, shown_path
 
-__all__ = ["SMALL_BYTES", "load_graph"]
+if TYPE_CHECKING:
+    import onnx
+
+__all__ = ["SMALL_BYTES", "load_graph", "read_outline"]
 
 SMALL_BYTES = 1024
 """Tensors up to this size are held in memory; larger ones stay in their file."""
@@ -57,6 +60,20 @@ def load_graph(path: Path) -> ir.Model:
         return _load(path)
 
 
+def read_outline(path: Path) -> onnx.ModelProto:
+    """Read a model's protobuf; the data of large initializers stay in the file.
+
+    Args:
+        path: The .onnx file.
+
+    Raises:
+        ModelError: The file is absent, truncated or not ONNX.
+    """
+    path = find_model_file(path)
+    with _naming(path):
+        return _parse(_skeleton(path, WeightFile(path)))
+
+
 def _load(path: Path) -> ir.Model:
     file = WeightFile(path)
     with _naming(path):
@@ -79,7 +96,7 @@ def _naming(path: Path) -> Iterator[None]:
         raise ModelError(f"{shown_path(path)} {error}.", hint=error.hint or _AGAIN) from error
 
 
-def _parse(skeleton: bytes) -> Any:
+def _parse(skeleton: bytes) -> onnx.ModelProto:
     import onnx
     from google.protobuf.message import DecodeError  # type: ignore[import-untyped] # ships no types
 

@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,16 +16,21 @@ from shipway.compare.outputs import compare_outputs
 from shipway.compare.results import Comparison, Coverage
 from shipway.compare.verdict import Limits, limits_for
 from shipway.engines.base import EngineOptions, Session
+from shipway.engines.onnxfile import require_onnx
 from shipway.engines.registry import find_engine
 from shipway.errors import EngineError, TensorError
-from shipway.export.onnx_file import read_graph, read_specs
+from shipway.export.onnx_file import read_specs
 from shipway.export.portable import PortableModel
 from shipway.export.sizes import dynamic_dims, example_sizes
+from shipway.graph.loading import load_graph, read_outline
+from shipway.graph.pieces import cut_pieces, weights_bytes
 from shipway.graph.rules import Kind
 from shipway.progress import SILENT, Progress
+from shipway.proof.export import Runner
 from shipway.proof.graph_feeds import FILLS, find_ranges, hostile_feeds
 from shipway.proof.graph_probe import probe_sizes
 from shipway.proof.graph_signature import check_dynamic, check_names
+from shipway.proof.piecewise import PiecewiseSession
 from shipway.proof.results import Proof, Trial
 from shipway.proof.sizes import SizePlan, plan_sizes
 from shipway.source.modelfiles import find_model_file
@@ -33,8 +38,8 @@ from shipway.tensors import Tensors, TensorSpec
 
 __all__ = [
     "Draws",
-    "Runner",
     "find_differing",
+    "open_model",
     "open_session",
     "plan_trials",
     "prove_graphs",
@@ -45,6 +50,12 @@ __all__ = [
 
 _PRECISION = "f32"
 _OPTIONS = EngineOptions(precision=_PRECISION, optimize=False)
+_LEAN = EngineOptions(
+    precision=_PRECISION, optimize=False, extra={"session.disable_prepacking": "1"}
+)
+_WHOLE_BYTES = 512 * 2**20
+"""Weights up to which a model runs as a whole; larger ones run in pieces, within bounded memory."""
+_PIECE_BYTES = 128 * 2**20
 _BEFORE = "the model before"
 _EXACT = Limits(1e-6, 1e-5, 1e-6, 1e-3)
 """An engine sums in another order where a weight has become a constant, whatever the edit was."""
@@ -92,14 +103,8 @@ def prove_graphs(
         draws = Draws.find(golden, actual, specs, plan.sets[0])
         limits = _EXACT if kind == "exact" else limits_for(_PRECISION)
         trials, notes = run_trials(golden, actual, specs, plan, draws, limits, seed, progress)
+        notes = (*notes, *_pieces_notes(golden, actual))
     return Proof("graph", trials, notes)
-
-
-class Runner(Protocol):
-    """What runs on inputs: a session, or what stands for one."""
-
-    def run(self, feeds: Tensors, /) -> Tensors:
-        """Return every output by name."""
 
 
 def run_trials(
@@ -151,19 +156,41 @@ def read_model(path: Path) -> PortableModel:
         ModelError: The file is absent or broken.
     """
     path = find_model_file(path)
-    inputs, outputs = read_specs(read_graph(path))
+    inputs, outputs = read_specs(read_outline(path))
     # Exporters declare false sizes of outputs, which a session would hold a run to.
     anyhow = tuple(replace(spec, shape=None) for spec in outputs)
     return PortableModel(inputs, anyhow, onnx=path)
 
 
 @contextlib.contextmanager
+def open_model(path: Path) -> Iterator[Session]:
+    """Open a model in ONNX Runtime, without optimisation; a large one in pieces.
+
+    Args:
+        path: The .onnx file. What it declares of the shapes of its outputs is not trusted.
+
+    Raises:
+        ModelError: The file is absent or broken.
+        EngineError: It does not load.
+    """
+    with open_session(read_model(path)) as session:
+        yield session
+
+
+@contextlib.contextmanager
 def open_session(model: PortableModel) -> Iterator[Session]:
-    """Yield a session of ONNX Runtime with optimisation off."""
+    """Yield a session of ONNX Runtime with optimisation off; a large model runs in pieces."""
     engine = find_engine("onnxruntime")
-    with tempfile.TemporaryDirectory(prefix="shipway-proof-") as folder:
-        lowered = engine.lower(model, Path(folder) / "lowered")
-        artifact = engine.compile(lowered, _OPTIONS, Path(folder))
+    with tempfile.TemporaryDirectory(prefix="shipway-proof-") as scratch:
+        folder = Path(scratch)
+        whole = load_graph(require_onnx(model, engine.name))
+        if weights_bytes(whole) > _WHOLE_BYTES:
+            pieces = cut_pieces(whole, _PIECE_BYTES)
+            with PiecewiseSession(model, whole, pieces, engine, _LEAN, folder) as session:
+                yield session
+            return
+        lowered = engine.lower(model, folder / "lowered")
+        artifact = engine.compile(lowered, _OPTIONS, folder)
         with engine.load(artifact, _OPTIONS) as session:
             yield session
 
@@ -179,7 +206,7 @@ def run_at(
     path: Path, specs: Sequence[TensorSpec], sets: Sequence[Mapping[str, int]]
 ) -> Iterator[str]:
     """Yield for each set of sizes why a model does not run there, "" where it does."""
-    with open_session(read_model(path)) as session:
+    with open_model(path) as session:
         for one in sets:
             _, feeds = next(hostile_feeds(specs, one, 0))
             yield _try(session, feeds)[1]
@@ -316,6 +343,16 @@ def _compare(
 
 def _has_no_finite(array: NDArray[Any]) -> bool:
     return array.dtype.kind == "f" and array.size > 0 and not np.isfinite(array).any()
+
+
+def _pieces_notes(golden: Session, actual: Session) -> list[str]:
+    sides = {_BEFORE: golden, "the one after": actual}
+    pieces = {side: session.effective.get("pieces") for side, session in sides.items()}
+    return [
+        f"{side} ran in {count} pieces, for its weights are larger than {_WHOLE_BYTES >> 20} MiB"
+        for side, count in pieces.items()
+        if count
+    ]
 
 
 def _named(sizes: Mapping[str, int]) -> str:

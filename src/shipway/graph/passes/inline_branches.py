@@ -15,7 +15,10 @@ def propose(node: ir.Node, view: View) -> Rewrite | None:
     condition = view.array(node.inputs[0])
     if condition is None or condition.size != 1:
         return None
-    branch = node.attributes["then_branch" if condition.item() else "else_branch"].as_graph()
+    branches = [node.attributes[name].as_graph() for name in ("then_branch", "else_branch")]
+    branch, other = branches if condition.item() else reversed(branches)
+    if view.constants_are_nodes and len(branch.initializers) > 1 + len(other):
+        return None
     values = list(branch.outputs)
     if any(value.producer() is None or value.producer().graph is not branch for value in values):  # type: ignore[union-attr] # None is asked for first
         return None
@@ -23,7 +26,7 @@ def propose(node: ir.Node, view: View) -> Rewrite | None:
         del branch.initializers[name]
         view.adopt(value)
     nodes = list(branch)
-    taken = {other.name for other in node.graph or ()}
+    taken = {one.name for one in node.graph or ()}
     for inner in nodes:
         if inner.name in taken:
             inner.name = f"{node.name}/{inner.name}" if node.name else None
