@@ -25,16 +25,16 @@ from shipway.proof.results import Proof, Trial
 from shipway.proof.sizes import SizePlan, plan_sizes
 from shipway.tensors import Tensors, random_feeds
 
-__all__ = ["prove_export", "save_proof"]
+__all__ = ["Runner", "prove_export", "save_proof"]
 
 _PRECISION = "f32"
 _OPTIONS = EngineOptions(precision=_PRECISION, optimize=False)
 
 
 class Runner(Protocol):
-    """Whatever runs: a session, or the module itself."""
+    """Whatever runs: a session, the module itself, or what stands for one."""
 
-    def run(self, feeds: Tensors) -> Mapping[str, NDArray[Any]]:
+    def run(self, feeds: Tensors, /) -> Mapping[str, NDArray[Any]]:
         """Run once."""
 
 
