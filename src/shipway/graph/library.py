@@ -32,6 +32,9 @@ RANDOM = frozenset(
 )
 """Operators that give other numbers each time; Dropout in training."""
 
+_HOLDERS = frozenset({"If", "Loop", "Scan", "SequenceMap"})
+"""Operators of ONNX with graphs inside."""
+
 _Identifier = tuple[str, str, str]
 _ONNX_ML = "ai.onnx.ml"
 _FOREIGN = ("com.microsoft", "ai.onnx.")
@@ -112,12 +115,16 @@ class Library:
     def is_repeatable(self, node: ir.Node) -> bool:
         """Whether a node gives the same outputs whenever it gets the same inputs."""
         if is_standard(node):
-            return node.op_type not in RANDOM and all(map(self.is_repeatable, _inside(node)))
+            if node.op_type not in _HOLDERS:
+                return node.op_type not in RANDOM
+            return all(map(self.is_repeatable, _inside(node)))
         return self._trust(node)[0]
 
     def may_go(self, node: ir.Node) -> bool:
         """Whether a node does nothing but compute its outputs, so that it may go where none is read."""
-        return all(map(self.may_go, _inside(node))) if is_standard(node) else self._trust(node)[1]
+        if is_standard(node):
+            return node.op_type not in _HOLDERS or all(map(self.may_go, _inside(node)))
+        return self._trust(node)[1]
 
     def vouched(self, node: ir.Node) -> str:
         """Return "domain::type" of a node that the caller declares to be pure; "" for others."""

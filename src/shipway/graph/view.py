@@ -74,7 +74,7 @@ class View:
         return self.knowledge.array(value)
 
     def is_constant(self, value: ir.Value | None) -> bool:
-        """Whether a value is an initializer nobody can override."""
+        """Whether a value has the same numbers in every run, which can be read."""
         return self.knowledge.is_constant(value)
 
     def producer(self, value: ir.Value | None, *op_types: str) -> ir.Node | None:
@@ -85,9 +85,7 @@ class View:
         node = None if value is None else value.producer()
         if node is None or not is_standard(node) or node.op_type not in op_types:
             return None
-        if has_references(node):
-            return None
-        return node
+        return None if self.constants_are_nodes and has_references(node) else node
 
     def is_private(self, value: ir.Value) -> bool:
         """Whether exactly one node reads a value, and no caller does."""
