@@ -13,6 +13,7 @@ from shipway.graph.attributes import has_references
 from shipway.graph.facts.dims import Dim
 from shipway.graph.facts.fact import Fact, Shape
 from shipway.graph.facts.knowledge import Knowledge
+from shipway.graph.locating import graphs_inside
 from shipway.graph.standard import is_standard
 from shipway.graph.weights import LazyTensor, SparseTensor
 
@@ -251,7 +252,7 @@ def _key_of(tensor: ir.TensorProtocol) -> _Key | None:
 
 def _names_of(body: ir.Graph) -> set[str]:
     names: set[str] = set()
-    for graph in (body, *body.subgraphs()):
+    for graph in (body, *graphs_inside(body)):
         names.update(name for name in graph.initializers)
         names.update(value.name for value in graph.inputs if value.name)
         names.update(value.name for node in graph for value in node.outputs if value.name)

@@ -299,6 +299,19 @@ def test_nothing_is_dropped_that_training_might_call(tmp_path):
     assert len(model.functions) == 1
 
 
+def test_training_might_call_a_function_with_another_dtype(tmp_path):
+    text = (
+        HEAD
+        + "(float[n] x) => (float[n] y) { y = l.f(x) }"
+        + body("f (a) => (r) { b = Cast<to=1>(a)  r = Relu(b) }")
+    )
+    proto = onnx.parser.parse_model(text)
+    assert simplify_graph(ir.from_proto(proto)).rules == {"remove_identities": 1}
+    proto.training_info.add().algorithm.node.add(op_type="f", domain="l", input=["d"], output=["z"])
+    onnx.save(proto, tmp_path / "a.onnx")
+    assert simplify_graph(load_graph(tmp_path / "a.onnx")).changes == ()
+
+
 def test_functions_that_call_each_other_in_a_circle_are_refused():
     text = (
         HEAD + "(float[n] x) => (float[n] y) { y = l.f(x) }"
@@ -421,3 +434,80 @@ def test_weights_inside_a_function_may_lie_in_another_file(tmp_path, session):
         session(tmp_path / f"{one}.onnx").run(None, feeds)[0] for one in ("plain", "after")
     )
     np.testing.assert_allclose(actual, golden, rtol=1e-5)
+
+
+def test_a_constant_in_a_branch_of_a_function_may_lie_in_another_file(
+    tmp_path, session, monkeypatch
+):
+    text = (
+        HEAD
+        + "(float[n,64] x, bool c) => (float[n,64] y) { y = l.f(x, c) }"
+        + body(
+            "f (a, c) => (r) { r = If(c) <then_branch = t () => (float[?,?] u) { i = Identity(a)"
+            "  u = Neg(i) }, else_branch = e () => (float[?,?] v) { v = Mul(a, a) }> }"
+        )
+    )
+    proto = onnx.parser.parse_model(text)
+    weight = onnx.numpy_helper.from_array(np.arange(64, dtype=np.float32))
+    branch = proto.functions[0].node[0].attribute[1].g
+    nodes = [onnx.helper.make_node("Constant", [], ["w"], value=weight), *branch.node]
+    del branch.node[:]
+    branch.node.extend(nodes)
+    branch.node[1].input[1] = "w"
+    onnx.save(proto, tmp_path / "plain.onnx")
+    data = proto.functions[0].node[0].attribute[1].g.node[0].attribute[0].t
+    (tmp_path / "w.bin").write_bytes(data.raw_data)
+    data.ClearField("raw_data")
+    data.data_location = onnx.TensorProto.EXTERNAL
+    data.external_data.add(key="location", value="w.bin")
+    onnx.save(proto, tmp_path / "before.onnx")
+    model = load_graph(tmp_path / "before.onnx")
+    monkeypatch.chdir("/")
+    assert simplify_graph(model).rules == {"remove_identities": 1}
+    save_graph(model, tmp_path / "after.onnx")
+    feeds = {"x": np.ones((3, 64), np.float32), "c": np.array(False)}
+    golden, actual = (
+        session(tmp_path / f"{one}.onnx").run(None, feeds)[0] for one in ("plain", "after")
+    )
+    assert golden.tobytes() == actual.tobytes()
+
+
+def test_functions_of_one_name_are_told_apart_by_their_overload():
+    proto = onnx.parser.parse_model(
+        HEAD + "(float[n] x) => (float[n] y) { a = l.f(x)  b = l.f(x)  y = Add(a, b) }"
+        ""
+        + body("f (a) => (r) { i = Identity(a)  r = Neg(i) }")
+        + body("g (a) => (r) { i = Identity(a)  r = RandomNormalLike(i) }")
+    )
+    proto.functions[1].name, proto.functions[1].overload = "f", "random / 2"
+    proto.graph.node[1].overload = "random / 2"
+    model = ir.from_proto(proto)
+    found = rests(model)
+    assert [change.function for change in found.changes] == ["l::f", "l::f:random / 2"]
+    assert types(model.graph) == ["f", "f", "Add"]
+
+
+def test_a_graph_that_is_an_attribute_of_the_call_is_simplified_where_it_stands():
+    text = (
+        HEAD.replace('"l" : 1', '"l" : 1, "my.ops" : 1')
+        + "(float[n] x, bool c) => (float[n] y) { a = l.f<g = t () => (float[n] u) { i = Identity(x)"
+        "  u = my.ops.Count(i) }>(c)  b = l.f<g = t () => (float[n] u2) { u2 = my.ops.Count(x) }>(c)"
+        "  y = Neg(x) }"
+        + body("f <g> (c) => (r) { r = If(c) <then_branch: graph = @g, else_branch: graph = @g> }")
+    )
+    model = ir.from_onnx_text(text)
+    found = rests(model)
+    assert found.rules == {"remove_identities": 1}
+    assert types(model.graph) == ["f", "f", "Neg"]
+
+
+def test_empty_and_scalar_constants_in_a_body(simplify):
+    text = (
+        HEAD + "(float[n] x) => (float[n] y, float[0] z) { y, z = l.f(x) }"
+        ""
+        + body(
+            "f (a) => (r, z) { e = Constant<value = float[0] {}>()  f = Constant<value = float[0] {}>()"
+            "  z = Concat<axis = 0>(e, f)  k = Constant<value_float = 2.0>()  m = Neg(k)  r = Mul(a, m) }"
+        )
+    )
+    assert sorted(simplify(text).bodies["f"]) == ["Concat", "Constant", "Constant", "Mul"]
