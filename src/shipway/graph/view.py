@@ -145,9 +145,9 @@ class View:
 
     def _initializer(self, tensor: ir.TensorProtocol) -> ir.Value:
         name = self.unique_name("constant")
-        tensor.name = name
         if self.constants_are_nodes:
             return self._make_node(ir.Value(name=name), tensor)
+        tensor.name = name
         value = ir.Value(
             name=name,
             shape=ir.Shape(tensor.shape.numpy()),
@@ -171,8 +171,9 @@ class View:
     def _make_node(self, value: ir.Value, tensor: ir.TensorProtocol) -> ir.Value:
         """Let a Constant node compute a value that nothing computes yet."""
         value.type = value.shape = value.const_value = None
+        tensor.name = ""  # one name, its value's, is enough for a node that must not cost more
         attribute = ir.AttrTensor("value", tensor)
-        node = ir.Node("", "Constant", (), [attribute], outputs=[value], name=value.name)
+        node = ir.Node("", "Constant", (), [attribute], outputs=[value], name="")
         self._insert(node)
         self._made[node] = None
         if tensor.nbytes <= _SHARED_BYTES:
