@@ -1,7 +1,7 @@
 """Whether ONNX's own tests compute the same after `simplify`, in every profile.
 
 Each case of `onnx.backend.test` that ONNX Runtime runs with its optimiser off is simplified and run
-again: as it comes, with free sizes, with constants in place of inputs. What differs is listed by name.
+again: as it comes, with free sizes, with constants in place of inputs, inside a function. What differs is listed by name.
 
 Run: .venv/bin/python benchmarks/simplify_conformance.py [--write] [--profile NAME]
 With --write the page docs/reference/simplify-conformance.md is written anew.
@@ -33,7 +33,8 @@ Names, order, types and free sizes of inputs and outputs, ONNX's checker, number
 the file are judged too.
 
 As they come the cases hold no constants, so each is also tried with free sizes and with constants in
-place of inputs. Written by `benchmarks/simplify_conformance.py --write`.
+place of inputs, and as the body of a function that the graph calls. Written by
+`benchmarks/simplify_conformance.py --write`.
 
 | profile | form | cases | run | refused | equal | failed |
 |---|---|---|---|---|---|---|

@@ -17,6 +17,20 @@ from shipway.graph.standard import STANDARD_DOMAINS
 __all__ = ["domain_of", "is_onnx_operator", "strangers_set_aside"]
 
 _ASIDE = "shipway.aside"
+_FORMER = frozenset(
+    [
+        "Affine",
+        "Crop",
+        "DynamicSlice",
+        "GRUUnit",
+        "GivenTensorFill",
+        "ImageScaler",
+        "ParametricSoftplus",
+        "Scale",
+        "ScaledTanh",
+    ]
+)
+"""Experimental operators that ONNX had until version 1.5; runtimes still know them."""
 
 
 @contextmanager
@@ -42,10 +56,10 @@ def strangers_set_aside(model: ir.Model) -> Iterator[None]:
 
 
 def is_onnx_operator(op_type: str) -> bool:
-    """Whether ONNX's default domain has an operator of this type, in any opset."""
+    """Whether ONNX's default domain has, or had, an operator of this type in any opset."""
     import onnx
 
-    return bool(onnx.defs.has(op_type))
+    return op_type in _FORMER or bool(onnx.defs.has(op_type))
 
 
 def domain_of(node: ir.Node) -> str:

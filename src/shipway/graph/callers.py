@@ -11,7 +11,9 @@ from shipway.graph.facts.calls import bind_attributes
 from shipway.graph.facts.dims import ANY_SIGN, Dim, atom, is_nonnegative
 from shipway.graph.facts.fact import UNKNOWN, Fact
 from shipway.graph.facts.knowledge import Knowledge
+from shipway.graph.leftovers import has_leftovers
 from shipway.graph.library import Library
+from shipway.graph.locating import nodes_inside
 
 __all__ = ["Callers"]
 
@@ -31,7 +33,7 @@ class Callers:
 
     def note(self, body: ir.Graph, knowledge: Knowledge) -> None:
         """Note every call in a body, with what is known there of its inputs and attributes."""
-        for node in body.all_nodes():
+        for node in nodes_inside(body):
             function = self._library.function_of(node)
             if function is None:
                 continue
@@ -44,10 +46,10 @@ class Callers:
     def agreement(self, function: ir.Function) -> tuple[list[Fact], Bindings]:
         """Return what holds of a function's inputs and attributes in every call of it.
 
-        Nothing is known of a function that nobody calls.
+        Nothing is known of a function that nobody calls, or that training might call too.
         """
         calls = self._facts.get(function)
-        if not calls:
+        if not calls or has_leftovers(self._library.model):
             return [UNKNOWN] * len(function.inputs), {}
         sizes = _Sizes()
         facts = [sizes.common(one) for one in zip(*calls, strict=True)]

@@ -11,7 +11,7 @@ import onnx_ir as ir
 from shipway.errors import ModelError, UsageError
 from shipway.graph.aside import domain_of, is_onnx_operator
 from shipway.graph.facts.fact import Fact
-from shipway.graph.locating import subgraphs_of
+from shipway.graph.locating import nodes_inside, subgraphs_of
 from shipway.graph.standard import STANDARD_DOMAINS, is_standard
 
 if TYPE_CHECKING:
@@ -31,6 +31,9 @@ RANDOM = frozenset(
     ]
 )
 """Operators that give other numbers each time; Dropout in training."""
+
+_HOLDERS = frozenset({"If", "Loop", "Scan", "SequenceMap"})
+"""Operators of ONNX with graphs inside."""
 
 _Identifier = tuple[str, str, str]
 _ONNX_ML = "ai.onnx.ml"
@@ -112,12 +115,16 @@ class Library:
     def is_repeatable(self, node: ir.Node) -> bool:
         """Whether a node gives the same outputs whenever it gets the same inputs."""
         if is_standard(node):
-            return node.op_type not in RANDOM and all(map(self.is_repeatable, _inside(node)))
-        return self._trust(node)[0]
+            if node.op_type not in _HOLDERS:
+                return node.op_type not in RANDOM
+            return all(map(self.is_repeatable, _inside(node)))
+        return self._trust(node)[0] and all(map(self.is_repeatable, _inside(node)))
 
     def may_go(self, node: ir.Node) -> bool:
         """Whether a node does nothing but compute its outputs, so that it may go where none is read."""
-        return all(map(self.may_go, _inside(node))) if is_standard(node) else self._trust(node)[1]
+        if is_standard(node):
+            return node.op_type not in _HOLDERS or all(map(self.may_go, _inside(node)))
+        return self._trust(node)[1] and all(map(self.may_go, _inside(node)))
 
     def vouched(self, node: ir.Node) -> str:
         """Return "domain::type" of a node that the caller declares to be pure; "" for others."""
@@ -152,23 +159,23 @@ class Library:
             yield from self.callees(_inside(node))
 
     def _sorted(self) -> tuple[ir.Function, ...]:
-        """Return the functions, each before those it calls."""
-        certain = {
-            key: [_identifier(one) for one in self._certain_callees(function)]
-            for key, function in self._functions.items()
-        }
+        """Return the functions, each before those it calls, else as they stand in the file."""
+        callers: dict[_Identifier, list[_Identifier]] = {key: [] for key in self._functions}
+        for key, function in self._functions.items():
+            for callee in self._certain_callees(function):
+                callers[_identifier(callee)].append(key)
         try:
-            order = tuple(TopologicalSorter(certain).static_order())
+            order = tuple(TopologicalSorter(callers).static_order())
         except CycleError as error:
             names = " -> ".join(function_name(self._functions[key]) for key in error.args[1])
             raise ModelError(
                 f"Functions of the model call each other in a circle: {names}.",
                 hint="ONNX forbids it and no engine runs it: export the model again.",
             ) from error
-        return tuple(self._functions[key] for key in reversed(order))
+        return tuple(self._functions[key] for key in order)
 
     def _certain_callees(self, function: ir.Function) -> Iterator[ir.Function]:
-        for node in function.graph.all_nodes():
+        for node in nodes_inside(function.graph):
             found = self.function_of(node)
             if found is not None:
                 yield found

@@ -20,6 +20,7 @@ from shipway.graph.damage import (
     rename_redeclared,
 )
 from shipway.graph.leftovers import keep_leftovers, stand_in_for_sparse
+from shipway.graph.locating import all_graphs
 from shipway.graph.weights import StoredTensor, WeightFile
 from shipway.graph.wire import LENGTH_DELIMITED, Buffer, Field, encode_length_delimited
 from shipway.graph.wire import iterate_fields as fields
@@ -239,12 +240,11 @@ def _store_external(
     """Give every tensor that lies in a file a reference to that file, opened once."""
     stored = stored or _stored
     files = {path.name: file}
-    for graph in model.graphs():
+    for graph in all_graphs(model):
         for value in graph.initializers.values():
             if isinstance(value.const_value, ir.ExternalTensor):
                 value.const_value = stored(value.const_value, path, files)
-    for body in (*model.graphs(), *model.functions.values()):
-        for node in body:
+        for node in graph:
             _store_attributes(node, path, files, stored)
 
 

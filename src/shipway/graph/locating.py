@@ -12,8 +12,10 @@ from shipway.errors import UsageError
 __all__ = [
     "all_graphs",
     "all_nodes",
+    "graphs_inside",
     "locate_node",
     "locate_value",
+    "nodes_inside",
     "opset_imports_of",
     "parent_nodes",
     "subgraphs_of",
@@ -26,13 +28,28 @@ def all_graphs(model: ir.Model) -> Iterator[ir.Graph]:
     yield from model.graphs()
     for function in model.functions.values():
         yield function.graph
-        yield from function.graph.subgraphs()
+        yield from graphs_inside(function.graph)
 
 
 def all_nodes(model: ir.Model) -> Iterator[ir.Node]:
     """Yield every node of the model, those in sub-graphs and functions too."""
     for graph in all_graphs(model):
         yield from graph
+
+
+def graphs_inside(graph: ir.Graph) -> Iterator[ir.Graph]:
+    """Yield every graph inside a graph, at any depth; onnx_ir stumbles over references to graphs."""
+    for node in graph:
+        for inner in subgraphs_of(node):
+            yield inner
+            yield from graphs_inside(inner)
+
+
+def nodes_inside(graph: ir.Graph) -> Iterator[ir.Node]:
+    """Yield the nodes of a graph, and those of every graph inside it."""
+    yield from graph
+    for inner in graphs_inside(graph):
+        yield from inner
 
 
 def subgraphs_of(node: ir.Node) -> Iterator[ir.Graph]:
@@ -66,7 +83,7 @@ def parent_nodes(model: ir.Model) -> dict[ir.Graph, ir.Node]:
 def opset_imports_of(model: ir.Model, graph: ir.Graph) -> dict[str, int]:
     """Return the opsets in force in a graph: its function's, or the model's."""
     for function in model.functions.values():
-        if function.graph is graph or any(one is graph for one in function.graph.subgraphs()):
+        if function.graph is graph or any(one is graph for one in graphs_inside(function.graph)):
             return function.opset_imports
     return model.opset_imports
 

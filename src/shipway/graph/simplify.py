@@ -94,7 +94,8 @@ class _Simplifier:
     def assumptions(self) -> tuple[str, ...]:
         """Return what must hold beyond the rules' own conditions."""
         found = [_NONEMPTY] if self._options.nonempty else []
-        called = {name for node in all_nodes(self._model) if (name := self._library.vouched(node))}
+        nodes = all_nodes(self._model) if self._library.declared else ()
+        called = {name for node in nodes if (name := self._library.vouched(node))}
         for name in sorted(self._library.declared - called):
             _LOG.warning("%s is declared pure, but no node of the model calls it", name)
         return (*found, *(f"{name} {_PURE}" for name in sorted(called)))

@@ -13,6 +13,7 @@ from shipway.graph.attributes import has_references
 from shipway.graph.facts.dims import Dim
 from shipway.graph.facts.fact import Fact, Shape
 from shipway.graph.facts.knowledge import Knowledge
+from shipway.graph.locating import graphs_inside
 from shipway.graph.standard import is_standard
 from shipway.graph.weights import LazyTensor, SparseTensor
 
@@ -74,7 +75,7 @@ class View:
         return self.knowledge.array(value)
 
     def is_constant(self, value: ir.Value | None) -> bool:
-        """Whether a value is an initializer nobody can override."""
+        """Whether a value has the same numbers in every run, which can be read."""
         return self.knowledge.is_constant(value)
 
     def producer(self, value: ir.Value | None, *op_types: str) -> ir.Node | None:
@@ -85,9 +86,7 @@ class View:
         node = None if value is None else value.producer()
         if node is None or not is_standard(node) or node.op_type not in op_types:
             return None
-        if has_references(node):
-            return None
-        return node
+        return None if self.constants_are_nodes and has_references(node) else node
 
     def is_private(self, value: ir.Value) -> bool:
         """Whether exactly one node reads a value, and no caller does."""
@@ -146,9 +145,9 @@ class View:
 
     def _initializer(self, tensor: ir.TensorProtocol) -> ir.Value:
         name = self.unique_name("constant")
-        tensor.name = name
         if self.constants_are_nodes:
             return self._make_node(ir.Value(name=name), tensor)
+        tensor.name = name
         value = ir.Value(
             name=name,
             shape=ir.Shape(tensor.shape.numpy()),
@@ -172,8 +171,9 @@ class View:
     def _make_node(self, value: ir.Value, tensor: ir.TensorProtocol) -> ir.Value:
         """Let a Constant node compute a value that nothing computes yet."""
         value.type = value.shape = value.const_value = None
+        tensor.name = ""  # one name, its value's, is enough for a node that must not cost more
         attribute = ir.AttrTensor("value", tensor)
-        node = ir.Node("", "Constant", (), [attribute], outputs=[value], name=value.name)
+        node = ir.Node("", "Constant", (), [attribute], outputs=[value], name="")
         self._insert(node)
         self._made[node] = None
         if tensor.nbytes <= _SHARED_BYTES:
@@ -253,7 +253,7 @@ def _key_of(tensor: ir.TensorProtocol) -> _Key | None:
 
 def _names_of(body: ir.Graph) -> set[str]:
     names: set[str] = set()
-    for graph in (body, *body.subgraphs()):
+    for graph in (body, *graphs_inside(body)):
         names.update(name for name in graph.initializers)
         names.update(value.name for value in graph.inputs if value.name)
         names.update(node.name for node in graph if node.name)

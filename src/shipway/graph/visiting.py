@@ -17,7 +17,7 @@ from shipway.graph.folding import Folder
 from shipway.graph.journal import Journal
 from shipway.graph.layout import MOVE_TRANSPOSES, move_transposes
 from shipway.graph.library import Library, function_name
-from shipway.graph.locating import subgraphs_of
+from shipway.graph.locating import graphs_inside, subgraphs_of
 from shipway.graph.numbering import Numbering
 from shipway.graph.options import SimplifyOptions
 from shipway.graph.passes import lift_constants
@@ -108,7 +108,7 @@ class Visitor:
     def graphs(self) -> Iterator[ir.Graph]:
         """Yield the body and every graph inside it."""
         yield self.body
-        yield from self.body.subgraphs()
+        yield from graphs_inside(self.body)
 
     def drop_unread_initializers(self) -> list[str]:
         """Drop initializers nobody reads, and return their names."""

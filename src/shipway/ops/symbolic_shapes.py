@@ -112,11 +112,14 @@ def _run_with_symbols(
     environment = ShapeEnv()
     with FakeTensorMode(shape_env=environment):
         symbols = {name: environment.create_unbacked_symint() for name in names}
-        for symbol in symbols.values():
-            torch._check(symbol >= 0)  # noqa: SLF001 -- torch's documented name for it
-        sizes = [None if one is None else [_value(size, symbols) for size in one] for one in shapes]
-        for size in (size for one in sizes if one is not None for size in one):
-            torch._check(size >= 0)  # noqa: SLF001 -- the same
+        try:
+            sizes = [
+                None if one is None else [_value(size, symbols) for size in one] for one in shapes
+            ]
+            for size in (*symbols.values(), *(size for one in sizes for size in one or ())):
+                torch._check(size >= 0)  # noqa: SLF001 -- torch's documented name for it
+        except Exception:  # noqa: BLE001 -- torch raises several types for what is never a size
+            return None
         results = _call(op, dtypes, sizes, attributes)
     if results is None:
         return None

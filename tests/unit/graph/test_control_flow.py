@@ -44,3 +44,17 @@ def test_a_branch_that_hands_on_an_outer_value_keeps_its_identity(simplify):
         " else_branch = e () => (float[n] v) { v = Neg(x) }>\n}"
     )
     assert found.ops == ["If", "Identity", "Neg"]
+
+
+def test_what_held_for_the_first_iteration_only_is_forgotten(simplify):
+    """The carried vector grows; nothing that was derived from its first size may stay."""
+    found = simplify(
+        HEAD
+        + "(int64 k, float[n] x) => (float[m] y, bool[r,2] same) <bool t = {1}, int64[1] one = {1}> {\n"
+        "  s = Shape(x)\n  e = Concat<axis=0>(s, one)\n"
+        "  y, same = Loop (k, t, x) <body = b (int64 it, bool c, float[p] v) =>"
+        " (bool c2, float[q] v2, bool[2] d) {\n"
+        "    f = Flatten(v)\n    g = Shape(f)\n    d = Equal(g, e)\n    v2 = Concat<axis=0>(v, v)\n"
+        "    c2 = Identity(t)\n  }>\n}"
+    )
+    assert "Equal" in found.ops

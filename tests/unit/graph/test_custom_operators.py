@@ -136,3 +136,21 @@ def test_a_name_that_cannot_be_declared_pure_is_refused(name):
 def test_a_declared_operator_that_is_not_there_is_said(caplog):
     rests("(float[n] x) => (float[n] y) { y = Neg(x) }", pure=["my.ops::Blend"])
     assert "my.ops::Blend is declared pure, but no node" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        'simplified.Rows<k = "two">(x)',
+        "simplified.Rows<k = [2, 3]>(x)",
+        "simplified.Rows(x, x)",
+        "simplified.Rows()",
+        "simplified.Capped(p)",
+    ],
+)
+def test_a_call_that_does_not_fit_the_definition_is_the_engines_to_refuse(call):
+    types, _ = rests(
+        "(float[2,4] x) => (float[?,?] y) <int64[4] q = {-3, 0, 0, 0}> {"
+        f" p = Pad(x, q)  a = {call}  s = Shape(a)  b = Expand(x, s)  y = Add(a, b) }}"
+    )
+    assert types[-4:-3] == [call.partition(".")[2].partition("(")[0].partition("<")[0]]

@@ -11,6 +11,7 @@ from shipway.graph.facts.custom import infer_custom
 from shipway.graph.facts.dims import ANY_SIGN, Dim, atoms_of, rename_atoms
 from shipway.graph.facts.fact import Fact
 from shipway.graph.facts.knowledge import Knowledge
+from shipway.graph.locating import nodes_inside
 
 __all__ = ["bind_attributes", "infer_call"]
 
@@ -155,7 +156,7 @@ def _through(
     for value, fact in zip(function.inputs, facts, strict=True):
         inner.learn(value, fact)
     library.depth += 1
-    library.looked_at += sum(1 for _ in function.graph.all_nodes())
+    library.looked_at += sum(1 for _ in nodes_inside(function.graph))
     try:
         infer_graph(function.graph, inner)
     finally:

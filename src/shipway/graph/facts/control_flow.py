@@ -11,6 +11,7 @@ import onnx_ir as ir
 
 from shipway.graph.facts.fact import UNKNOWN, Fact
 from shipway.graph.facts.knowledge import Knowledge
+from shipway.graph.locating import nodes_inside
 
 __all__ = ["CONTROL_FLOW", "infer_control_flow"]
 
@@ -115,6 +116,9 @@ def _settle(
         if kept == assumed:
             return assumed
         assumed = kept
+        for node in nodes_inside(body):
+            for value in node.outputs:
+                knowledge.forget(value)  # it was derived from what does not hold
 
 
 CONTROL_FLOW: dict[str, Callable[[ir.Node, Knowledge, InferGraph], Sequence[Fact]]] = {

@@ -44,10 +44,11 @@ def infer_custom(
         return unknown
     try:
         names = [None if fact is None else _name(fact) for fact in given]
-    except TensorError:
-        return unknown
+        attributes = attributes_of(CustomNode(node, op))
+    except (TensorError, TypeError, ValueError):
+        return unknown  # a call that the definition does not fit is the engine's to refuse
     shapes = [None if one is None else [_size(dim) for dim in one.shape or ()] for one in given]
-    found = infer_symbolic_shapes(op, names, shapes, attributes_of(CustomNode(node, op)))
+    found = infer_symbolic_shapes(op, names, shapes, attributes)
     if found is None or len(found) != len(dtypes):
         return unknown
     named: dict[str, str] = {}

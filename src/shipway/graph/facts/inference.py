@@ -32,7 +32,7 @@ def infer(node: ir.Node, knowledge: Knowledge) -> list[Fact]:
     """Return a fact for each output of a node; it is not noted down."""
     count = len(node.outputs)
     known: ir.Node | None = node
-    if has_references(node):
+    if knowledge.is_function and has_references(node):
         known = _resolved(node, knowledge)
     if known is None:
         return [UNKNOWN] * count

@@ -222,7 +222,8 @@ def run_often(model: onnx.ModelProto, feed: Feeds, times: int = 8) -> dict[str, 
 
 
 def is_seeded(model: onnx.ModelProto) -> bool:
-    nodes = [node for node in model.graph.node if node.op_type in RANDOM]
+    bodies = (model.graph.node, *(function.node for function in model.functions))
+    nodes = [node for body in bodies for node in body if node.op_type in RANDOM]
     return all(any(item.name == "seed" for item in node.attribute) for node in nodes)
 
 

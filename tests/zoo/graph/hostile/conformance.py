@@ -1,7 +1,8 @@
 """ONNX's own operator tests, in forms that a simplifier has something to do with.
 
 As they come every number is an input, every size is written down and nothing folds. So each case is
-also judged with free sizes, with all inputs but the first as constants, and with nothing but constants.
+also judged with free sizes, with all inputs but the first as constants, with nothing but constants, and
+as the body of a function.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
