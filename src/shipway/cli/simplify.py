@@ -112,13 +112,15 @@ def _prove(
     seed: int,
 ) -> Proved:
     """Prove a simplified graph; where it fails, find the change that did it."""
+    from shipway.graph.rules import FINITE, NONEMPTY
     from shipway.proof.graph_bisect import bisect_simplification
 
     exact = all(change.kind == "exact" for change in result.changes)
     how: dict[str, Any] = {
         "kind": "exact" if exact else "reassociating",
         "seed": seed,
-        "nonempty": options.nonempty,
+        "nonempty": NONEMPTY in result.assumes,
+        "finite": FINITE in result.assumes,
     }
 
     def find_culprit(folder: Path, proof: Proof) -> Culprit | None:

@@ -59,6 +59,7 @@ class Applier:
         gone = (*alias, *self._prune(orphans))
         self._log(Change(rule.name, rule.kind, label, node.op_type, gone, alias, into))
         self._touch((*orphans, *rewrite.values, *rewrite.operands.values(), *node.outputs))
+        self.touched.update(rewrite.nodes)  # nothing is known yet of what they compute
         return True
 
     def apply_all(self, rule: Rule, steps: Sequence[tuple[ir.Node, Rewrite]]) -> bool:
@@ -153,7 +154,8 @@ class Applier:
         """Give a new node the name and metadata of the one it replaces."""
         self.view.spare_bytes -= _size_bytes(node)
         if new.name is None and node.name:
-            new.name = node.name if position == count - 1 else f"{node.name}_{position}"
+            last = position == count - 1
+            new.name = node.name if last else self.view.unique_node_name(f"{node.name}_{position}")
         new.metadata_props.update({**node.metadata_props, **new.metadata_props})
         new.doc_string = new.doc_string or node.doc_string
         for value in new.outputs:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import onnx_ir as ir
 
 from shipway.graph.view import View
 
-__all__ = ["number_of", "operands", "private_producer"]
+__all__ = ["dying", "number_of", "operands", "private_producer"]
 
 
 def operands(node: ir.Node) -> Iterator[tuple[ir.Value | None, ir.Value | None]]:
@@ -32,3 +32,27 @@ def private_producer(
     """Return the standard node that computes a value which nobody else reads."""
     node = view.producer(value, op_type, *others)
     return node if node is not None and value is not None and view.is_private(value) else None
+
+
+def dying(nodes: Iterable[ir.Node], kept: Iterable[ir.Value]) -> set[ir.Node]:
+    """Return the nodes nobody would read any more without these, and these themselves.
+
+    Args:
+        nodes: The nodes that are to go.
+        kept: Values that are read by what comes in their place.
+    """
+    found = set(nodes)
+    keeps = set(kept)
+    pending = list(found)
+    while pending:
+        for value in pending.pop().inputs:
+            above = None if value is None else value.producer()
+            if above is None or above in found or not keeps.isdisjoint(above.outputs):
+                continue
+            readers = (use.node for output in above.outputs for use in output.uses())
+            if all(reader in found for reader in readers) and not any(
+                output.is_graph_output() for output in above.outputs
+            ):
+                found.add(above)
+                pending.append(above)
+    return found

@@ -15,15 +15,15 @@ from shipway.graph.flattening import FLATTEN_ROWS, flatten_rows
 from shipway.graph.folding import Folder
 from shipway.graph.locating import subgraphs_of
 from shipway.graph.numbering import Numbering
-from shipway.graph.passes.catalogue import PROFILES, rules_of
+from shipway.graph.passes.catalogue import ALL_RULES, PROFILES, rules_of
 from shipway.graph.results import Change, Simplification
+from shipway.graph.rules import NONEMPTY
 from shipway.graph.standard import is_standard
 from shipway.graph.view import View
 
 __all__ = ["Change", "Simplification", "SimplifyOptions", "simplify_graph"]
 
 _MOST_ROUNDS = 64  # models rest after two to nine; a rule that undid another would never
-_NONEMPTY = "no dimension is 0"
 _FIRST_IR_WITH_DEFAULTS = 4
 
 
@@ -82,8 +82,16 @@ def simplify_graph(model: ir.Model, options: SimplifyOptions = SimplifyOptions()
         run = _Simplifier(model, options)
         run.run()
     changes, after = tuple(run.applier.changes), count_nodes(model)
-    assumes = (_NONEMPTY,) if options.nonempty else ()
+    assumes = _assumptions(options, changes)
     return Simplification(options.profile, changes, before, after, tuple(run.dropped), assumes)
+
+
+def _assumptions(options: SimplifyOptions, changes: tuple[Change, ...]) -> tuple[str, ...]:
+    """Return what has to hold for what was done, each once."""
+    used = {change.rule for change in changes}
+    found = [NONEMPTY] if options.nonempty else []
+    found += [one for rule in ALL_RULES if rule.name in used for one in rule.assumes]
+    return tuple(dict.fromkeys(found))
 
 
 def count_nodes(model: ir.Model) -> int:
@@ -112,6 +120,7 @@ class _Simplifier:
             changes = len(self.applier.changes)
             self._numbering = Numbering(self.view)
             self._touched, self.applier.touched = self.applier.touched, set()
+            was_everything = self._everything
             self._visit_graph(graph)
             self._everything = False
             self._fold()
@@ -121,7 +130,9 @@ class _Simplifier:
             if self.applier.is_done:
                 break
             if len(self.applier.changes) == changes and not self._flatten():
-                break
+                if was_everything:
+                    break
+                self._everything = True  # a rule may wait for what changed far from its node
         for one in self._model.graphs():
             self.dropped += drop_unread_initializers(one, self.knowledge)
         self._declare_initializers()

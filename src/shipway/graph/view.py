@@ -34,6 +34,7 @@ class View:
         self.model = model
         self.knowledge = knowledge
         self._names = _names_of(model)
+        self._node_names = {node.name for graph in model.graphs() for node in graph}
         self._shared: dict[tuple[int, tuple[int, ...], bytes], ir.Value] = {}
         self._count = 0
         self.spare_bytes = 0
@@ -81,6 +82,15 @@ class View:
             self._count += 1
             name = f"{stem}_{self._count}"
         self._names.add(name)
+        return name
+
+    def unique_node_name(self, stem: str) -> str:
+        """Return a name that no node of the model has."""
+        name, count = stem, 0
+        while name in self._node_names:
+            count += 1
+            name = f"{stem}_{count}"
+        self._node_names.add(name)
         return name
 
     def constant(self, array: NDArray[Any], dtype: ir.DataType | None = None) -> ir.Value:

@@ -202,7 +202,7 @@ def test_a_wrong_assumption_is_caught_and_named(tmp_path, monkeypatch):
         return Rewrite((node.inputs[0],))
 
     wrong = Rule(
-        "drop_rectifiers", "assumption", "Drops them.", ("Relu",), propose, assumes="x >= 0"
+        "drop_rectifiers", "assumption", "Drops them.", ("Relu",), propose, assumes=("x >= 0",)
     )
     before = save(tmp_path / "before.onnx", CHAIN)
     rules = (*catalogue.PROFILES["portable"], wrong)

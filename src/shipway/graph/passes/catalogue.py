@@ -16,9 +16,11 @@ from shipway.graph.passes import (
     fuse_conv_adds,
     fuse_conv_batchnorms,
     fuse_gelus,
+    fuse_guarded_attentions,
     fuse_matmul_adds,
     fuse_reciprocals,
     fuse_rms_normalizations,
+    fuse_rotary_embeddings,
     inline_branches,
     lift_constants,
     merge_reshaped_transposes,
@@ -29,6 +31,7 @@ from shipway.graph.passes import (
     resolve_cast_likes,
     retarget_reshapes,
     retarget_slices,
+    share_attention_heads,
     split_slices,
     unpack_sequences,
 )
@@ -58,7 +61,13 @@ _PORTABLE = (
     merge_scales.RULE,
     fuse_gelus.RULE,
 )
-_MODERN = (fuse_rms_normalizations.RULE, fuse_attentions.RULE)
+_MODERN = (
+    fuse_rms_normalizations.RULE,
+    fuse_rotary_embeddings.RULE,
+    fuse_attentions.RULE,
+    fuse_guarded_attentions.RULE,
+    share_attention_heads.RULE,
+)
 _BUILT_IN = (FOLD_EXACT, FOLD_ROUNDED, SAME_NODE, SAME_NUMBERS, FLATTEN_ROWS, UNREAD)
 
 ALL_RULES: tuple[Rule, ...] = (*_PORTABLE, *_MODERN, *_BUILT_IN)
