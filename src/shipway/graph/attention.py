@@ -198,6 +198,8 @@ def _upright(key: ir.Value, nodes: list[ir.Node], view: View) -> Heads | None:
     shape = _shape(key, view)
     if shape is None or len(shape) != _RANK:
         return None
+    if (below := _transposed_below(key, shape, nodes, view)) is not None:
+        return below
     nodes.append(view.node("Transpose", [key], {"perm": [0, 1, 3, 2]}))
     return Heads(nodes[-1].outputs[0], (*shape[:2], shape[3], shape[2]))
 
@@ -217,6 +219,25 @@ def _transposed_by_batch(key: ir.Value, view: View) -> ir.Value | None:
         return None
     same = matrix[1:] == before[2:] and (*after[:2], after[3], after[2]) == before
     return above if same and len(matrix) == 3 else None
+
+
+def _transposed_below(
+    key: ir.Value, shape: Shape, nodes: list[ir.Node], view: View
+) -> Heads | None:
+    """Return keys whose last dimensions were swapped before the others were reshaped."""
+    reshape = view.producer(key, "Reshape")
+    transpose = None if reshape is None else view.producer(reshape.inputs[0], "Transpose")
+    target = None if reshape is None else view.array(reshape.inputs[1])
+    if reshape is None or transpose is None or target is None:
+        return None
+    before, order = view.shape(transpose.outputs[0]) or (), transpose.attributes.get_ints("perm")
+    rank = len(before)
+    swapped = [*range(rank - 2), rank - 1, rank - 2]
+    if rank < 2 or list(order or ()) != swapped or before[-2:] != shape[2:] or not all(target):
+        return None
+    upright = [int(target[place]) for place in (0, 1, 3, 2)]
+    nodes.append(view.node("Reshape", [transpose.inputs[0], view.integers(upright)]))
+    return Heads(nodes[-1].outputs[0], (*shape[:2], shape[3], shape[2]))
 
 
 def single_heads(value: ir.Value | None, view: View) -> Heads | None:

@@ -5,6 +5,7 @@ Declared shapes of intermediate values and of outputs are never read: exporters 
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from typing import Any
 
 import onnx_ir as ir
@@ -69,6 +70,7 @@ class Knowledge:
         self._inputs_are_constant = model.ir_version < _FIRST_IR_WITH_DEFAULTS
         self._facts: dict[ir.Value, Fact] = {}
         self._arrays: dict[ir.Value, NDArray[Any]] = {}
+        self._named: dict[Hashable, Poly] = {}
         self._fresh = 0
 
     @property
@@ -80,6 +82,13 @@ class Knowledge:
         """Return a size nobody else has."""
         self._fresh += 1
         return atom(f"{ANY_SIGN if any_sign else '?'}{self._fresh}")
+
+    def named(self, reason: Hashable) -> Poly:
+        """Return the size that has this reason: always the same one."""
+        found = self._named.get(reason)
+        if found is None:
+            found = self._named[reason] = self.fresh()
+        return found
 
     def fact(self, value: ir.Value | None) -> Fact:
         """Return what is known of a value."""

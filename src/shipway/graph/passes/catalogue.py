@@ -11,6 +11,7 @@ from shipway.graph.numbering import SAME_NODE, SAME_NUMBERS
 from shipway.graph.passes import (
     drop_expands,
     drop_zero_states,
+    flatten_attentions,
     fold_shapes,
     fuse_attentions,
     fuse_conv_adds,
@@ -67,6 +68,7 @@ _MODERN = (
     fuse_attentions.RULE,
     fuse_guarded_attentions.RULE,
     share_attention_heads.RULE,
+    flatten_attentions.RULE,
 )
 _BUILT_IN = (FOLD_EXACT, FOLD_ROUNDED, SAME_NODE, SAME_NUMBERS, FLATTEN_ROWS, UNREAD)
 

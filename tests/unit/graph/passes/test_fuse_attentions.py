@@ -168,3 +168,20 @@ def test_a_scale_that_is_folded_later_is_taken_in(simplify):
         profile="modern",
     )
     assert found.ops == ["Attention"]
+
+
+def test_heads_that_nobody_can_count_are_as_many_where_they_are_split_alike(simplify):
+    """Width and number of heads are known when the model runs; both are the same for all three."""
+    split = "  {0}h = Reshape({0}, target)\n  {0}t = Transpose<perm=[0,2,1,3]>({0}h)\n"
+    found = simplify(
+        f"{HEAD}(float[2,t,w] q, float[2,t,w] k, float[2,t,w] v, float[r] x) => (float[2,h,t,4] y)"
+        " <int64[1] two, int64[2] rest> {\n"
+        "  t = Shape<start=1, end=2>(q)\n  target = Concat<axis=0>(two, t, rest)\n"
+        + "".join(split.format(name) for name in "qkv")
+        + "  z = Transpose<perm=[0,1,3,2]>(kt)\n  a = MatMul(qt, z)\n  p = Softmax<axis=-1>(a)\n"
+        "  y = MatMul(p, vt)\n}",
+        weights={"two": np.array([2]), "rest": np.array([-1, 4])},
+        profile="modern",
+        sizes=(4, 8),
+    )
+    assert "Attention" in found.ops
