@@ -153,6 +153,8 @@ class Applier:
     def _adopt(self, node: ir.Node, new: ir.Node, position: int, count: int) -> None:
         """Give a new node the name and metadata of the one it replaces."""
         self.view.spare_bytes -= _size_bytes(node)
+        if new.domain:
+            self.view.model.opset_imports.setdefault(new.domain, 1)
         if new.name is None and node.name:
             last = position == count - 1
             new.name = node.name if last else self.view.unique_node_name(f"{node.name}_{position}")

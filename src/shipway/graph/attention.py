@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import onnx_ir as ir
-from numpy.typing import NDArray
 
 from shipway.graph.facts.dims import Dim, divide, product
 from shipway.graph.facts.fact import Shape
+from shipway.graph.masks import Mask, MaskTerms
 from shipway.graph.patterns import dying, number_of, operands, private_producer
 from shipway.graph.rules import Rewrite
 from shipway.graph.view import View
 
-__all__ = ["Attention", "Heads", "attention_rewrite", "find_attention", "single_heads"]
+__all__ = ["Attention", "Heads", "attention_rewrite", "find_attention", "single_heads", "unguarded"]
 
 _RANK = 4
-_LOWEST = np.finfo(np.float32).min
-_MOVES = ("Unsqueeze", "Expand", "Reshape", "Slice", "Transpose", "Squeeze")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +31,7 @@ class Attention:
         mask: What is added to the scores, of two to four dimensions, the last two complete.
         scale: What the scores are multiplied by.
         nodes: New nodes, in order, that compute what is in no graph yet.
+        shapes: Of queries, keys and values.
     """
 
     query: ir.Value
@@ -42,6 +40,7 @@ class Attention:
     mask: ir.Value | None
     scale: float
     nodes: tuple[ir.Node, ...]
+    shapes: tuple[Shape, Shape, Shape]
 
 
 def attention_rewrite(node: ir.Node, found: Attention, view: View) -> Rewrite | None:
@@ -55,6 +54,20 @@ def attention_rewrite(node: ir.Node, found: Attention, view: View) -> Rewrite | 
     return (
         None if len(nodes) > len(dying([node], kept)) else Rewrite((attention.outputs[0],), nodes)
     )
+
+
+def unguarded(value: ir.Value | None, view: View) -> ir.Node | None:
+    """Return the Softmax of probabilities in which NaN becomes zero; None for others."""
+    where = private_producer(value, "Where", view)
+    if where is None or number_of(where.inputs[1], view) != 0:
+        return None
+    probabilities = where.inputs[2]
+    softmax = view.producer(probabilities, "Softmax")
+    guard = private_producer(where.inputs[0], "IsNaN", view)
+    if softmax is None or guard is None or guard.inputs[0] is not probabilities:
+        return None
+    output = softmax.outputs[0]
+    return None if len(output.uses()) != 2 or output.is_graph_output() else softmax
 
 
 class _Scores(NamedTuple):
@@ -77,19 +90,19 @@ class Heads(NamedTuple):
 
 
 def find_attention(
-    softmax: ir.Node, value: ir.Value | None, view: View, *, guarded: bool
+    softmax: ir.Node, value: ir.Value | None, view: View, masks: MaskTerms | None
 ) -> Attention | None:
     """Return the attention that a product of probabilities and values ends; None where it is none.
 
     A row of scores of which the mask hides all, by minus infinity, is NaN when it is spelled out and
-    zeros from the operator; some engines take the lowest number for minus infinity too. A mask that
-    may hide such a row is refused, and the lowest number is exchanged for its neighbour.
+    zeros from some operators; some take the lowest number for minus infinity too. A mask that may
+    hide such a row is refused then, and the lowest number is exchanged for its neighbour.
 
     Args:
         softmax: What makes probabilities of scores.
         value: The values.
         view: The graph.
-        guarded: Whether NaN becomes zero behind Softmax, so that a hidden row is zeros anyway.
+        masks: What the operator makes of masks; None where it only adds them.
     """
     if softmax.attributes.get_int("axis", -1) not in {-1, _RANK - 1}:
         return None
@@ -104,10 +117,12 @@ def find_attention(
     mask = scores.mask
     if mask is not None:
         sizes = (*query.shape[:3], key.shape[2])
-        mask = _Mask(nodes, view, guarded=guarded).fitted(mask, query.value, sizes)
+        mask = Mask(nodes, view, masks).fitted(mask, query.value, sizes)
         if mask is None:
             return None
-    return Attention(query.value, key.value, values.value, mask, scores.scale, tuple(nodes))
+    shapes = (query.shape, key.shape, values.shape)
+    stacks = (query.value, key.value, values.value)
+    return Attention(*stacks, mask, scores.scale, tuple(nodes), shapes)
 
 
 def _shape(value: ir.Value | None, view: View) -> Shape | None:
@@ -200,7 +215,10 @@ def _upright(key: ir.Value, nodes: list[ir.Node], view: View) -> Heads | None:
         return None
     if (below := _transposed_below(key, shape, nodes, view)) is not None:
         return below
-    nodes.append(view.node("Transpose", [key], {"perm": [0, 1, 3, 2]}))
+    if transpose is not None and list(order or ()) == [0, 2, 3, 1]:
+        nodes.append(view.node("Transpose", transpose.inputs, {"perm": [0, 2, 1, 3]}))
+    else:
+        nodes.append(view.node("Transpose", [key], {"perm": [0, 1, 3, 2]}))
     return Heads(nodes[-1].outputs[0], (*shape[:2], shape[3], shape[2]))
 
 
@@ -283,71 +301,3 @@ def _fit(query: Heads, key: Heads, value: Heads, view: View) -> bool:
     if isinstance(heads, int) and isinstance(group, int):
         return group > 0 and heads % group == 0
     return heads == group
-
-
-class _Mask:
-    """Makes a mask fit for the operator.
-
-    Args:
-        nodes: Where to put new nodes.
-        view: The graph.
-        guarded: Whether a row may be hidden by minus infinity.
-    """
-
-    def __init__(self, nodes: list[ir.Node], view: View, *, guarded: bool) -> None:
-        """Begin."""
-        self._nodes = nodes
-        self._view = view
-        self._guarded = guarded
-
-    def fitted(self, mask: ir.Value, query: ir.Value, sizes: Shape) -> ir.Value | None:
-        """Return the mask with a row for each query, or None for one that may hide too much."""
-        shape = self._view.shape(mask)
-        if shape is None or not 2 <= len(shape) <= _RANK or shape[-1] != sizes[3]:
-            return None
-        if self._view.fact(mask).dtype is not ir.DataType.FLOAT:
-            return None
-        leading = zip(reversed(shape[:-2]), reversed(sizes[:2]), strict=False)
-        if any(dim not in {1, size} for dim, size in leading) or shape[-2] not in {1, sizes[2]}:
-            return None
-        found = self._without_lowest(mask, rows=True)
-        if found is None or shape[-2] == sizes[2]:
-            return found
-        count = self._add("Shape", [query], start=2, end=3)
-        inputs = [count, self._view.integers([1])]
-        return self._add("Expand", [found, self._add("Concat", inputs, axis=0)])
-
-    def _without_lowest(self, mask: ir.Value | None, *, rows: bool) -> ir.Value | None:
-        array = self._view.array(mask)
-        if array is not None:
-            return self._constant(mask, array, rows=rows)
-        node = self._view.producer(mask, "Where", *_MOVES)
-        if node is None:
-            return None
-        places = [1, 2] if node.op_type == "Where" else [0]
-        inputs = list(node.inputs)
-        for place in places:
-            inputs[place] = self._without_lowest(inputs[place], rows=False)
-        if any(inputs[place] is None for place in places):
-            return None
-        if inputs == list(node.inputs):
-            return mask
-        attributes = {name: one.value for name, one in node.attributes.items()}
-        return self._add(node.op_type, inputs, **attributes)
-
-    def _constant(
-        self, value: ir.Value | None, array: NDArray[Any], *, rows: bool
-    ) -> ir.Value | None:
-        """Take numbers of which no row is hidden, alone or by the choice of a Where."""
-        hides = np.isneginf(array)
-        hidden = (hides.all(-1) if rows else hides).any()
-        if (hidden and not self._guarded) or np.isnan(array).any():
-            return None
-        if not (array == _LOWEST).any():
-            return value
-        neighbour = np.nextafter(_LOWEST, np.float32(0))
-        return self._view.constant(np.where(array == _LOWEST, neighbour, array))
-
-    def _add(self, op_type: str, inputs: Sequence[ir.Value | None], **attributes: Any) -> ir.Value:
-        self._nodes.append(self._view.node(op_type, inputs, attributes))
-        return self._nodes[-1].outputs[0]

@@ -10,13 +10,13 @@ import onnx_ir as ir
 from shipway.graph.facts.fact import Shape
 from shipway.graph.view import View
 
-__all__ = ["Heads"]
+__all__ = ["SideBySide"]
 
 _RANK = 4
 _FIRST_SPLIT_WITH_INPUT = 13
 
 
-class Heads:
+class SideBySide:
     """Nodes that give tensors with their heads side by side; they are in no graph yet.
 
     Args:
@@ -30,14 +30,22 @@ class Heads:
         self._splits: dict[ir.Value, ir.Node] = {}
         self.nodes: list[ir.Node] = []
 
-    def joined(self, value: ir.Value | None) -> ir.Value | None:
+    @property
+    def is_packed(self) -> bool:
+        """Whether queries, keys and values were moved together, by one Transpose."""
+        return bool(self._splits)
+
+    def joined(self, value: ir.Value | None, shape: Shape) -> ir.Value | None:
         """Return [batch, tokens, heads * size] for [batch, heads, tokens, size], or None.
 
         Cases: heads moved by a Transpose; queries, keys and values moved together and taken apart;
         a rotary embedding behind either.
+
+        Args:
+            value: The tensor.
+            shape: Its sizes.
         """
-        shape = self._view.shape(value)
-        if value is None or shape is None or len(shape) != _RANK:
+        if value is None or len(shape) != _RANK:
             return None
         rotary = self._view.producer(value, "RotaryEmbedding")
         if rotary is not None:
@@ -49,7 +57,7 @@ class Heads:
         return self._piece(value, shape)
 
     def _rotated(self, rotary: ir.Node, shape: Shape) -> ir.Value | None:
-        source = self.joined(rotary.inputs[0])
+        source = self.joined(rotary.inputs[0], shape)
         if source is None or not isinstance(shape[1], int):
             return None
         attributes = {name: one.value for name, one in rotary.attributes.items()}

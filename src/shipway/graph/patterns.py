@@ -50,7 +50,8 @@ def dying(nodes: Iterable[ir.Node], kept: Iterable[ir.Value]) -> set[ir.Node]:
             if above is None or above in found or not keeps.isdisjoint(above.outputs):
                 continue
             readers = (use.node for output in above.outputs for use in output.uses())
-            if all(reader in found for reader in readers) and not any(
+            # A node in no graph belongs to a proposal that came to nothing.
+            if all(one in found or one.graph is None for one in readers) and not any(
                 output.is_graph_output() for output in above.outputs
             ):
                 found.add(above)

@@ -185,7 +185,9 @@ class _Simplifier:
             if self.applier.is_done:
                 return
             rewrite = rule.propose(node, self.view)
-            if rewrite is None or not self.applier.apply(rule, node, rewrite):
+            is_applied = rewrite is not None and self.applier.apply(rule, node, rewrite)
+            self.view.release_unused()
+            if rewrite is None or not is_applied:
                 continue
             for new in rewrite.nodes:
                 if new.graph is not None:

@@ -37,6 +37,7 @@ class View:
         self._node_names = {node.name for graph in model.graphs() for node in graph}
         self._shared: dict[tuple[int, tuple[int, ...], bytes], ir.Value] = {}
         self._count = 0
+        self._made: list[ir.Node] = []
         self.spare_bytes = 0
 
     @property
@@ -149,10 +150,21 @@ class View:
         attributes: Mapping[str, Any] | None = None,
         *,
         outputs: int = 1,
+        domain: str = "",
     ) -> ir.Node:
-        """Return a new standard node that is in no graph yet."""
+        """Return a new node, a standard one if not said otherwise, that is in no graph yet."""
         converted = ir.convenience.convert_attributes(dict(attributes or {}))
-        return ir.Node("", op_type, inputs, converted, num_outputs=outputs)
+        node = ir.Node(domain, op_type, inputs, converted, num_outputs=outputs)
+        self._made.append(node)
+        return node
+
+    def release_unused(self) -> None:
+        """Let new nodes that came into no graph read nothing: a value knows all that read it."""
+        for node in self._made:
+            if node.graph is None:
+                for index in range(len(node.inputs)):
+                    node.replace_input_with(index, None)
+        self._made.clear()
 
 
 def _names_of(model: ir.Model) -> set[str]:

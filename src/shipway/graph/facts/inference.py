@@ -25,7 +25,7 @@ def infer(node: ir.Node, knowledge: Knowledge) -> list[Fact]:
     """Return a fact for each output of a node; it is not noted down."""
     count = len(node.outputs)
     if not is_standard(node):
-        return [UNKNOWN] * count
+        return _vendor(node, knowledge)
     if node.op_type == "Constant":
         return [UNKNOWN]  # it becomes an initializer, or holds no tensor
     if node.op_type in CONTROL_FLOW:
@@ -41,6 +41,18 @@ def infer(node: ir.Node, knowledge: Knowledge) -> list[Fact]:
             own = rule(call)
     found = _by_schema(call) if own is None else own
     return [*found, *[UNKNOWN] * (count - len(found))][:count]
+
+
+def _vendor(node: ir.Node, knowledge: Knowledge) -> list[Fact]:
+    """Know the one operator of ONNX Runtime that rules write; others are opaque."""
+    facts = [knowledge.fact(value) for value in node.inputs]
+    rest = [UNKNOWN] * len(node.outputs)
+    if node.op_identifier()[:2] != ("com.microsoft", "MultiHeadAttention") or len(facts) < 3:
+        return rest
+    query, value = facts[0].shape, facts[2].shape
+    if query is None or value is None or len(query) != 3 or len(value) != 3:
+        return rest
+    return [Fact(facts[0].dtype, (*query[:2], value[2])), *rest[1:]]
 
 
 def infer_graph(graph: ir.Graph, knowledge: Knowledge) -> None:

@@ -18,7 +18,9 @@ from shipway.graph.passes import (
     fuse_conv_batchnorms,
     fuse_gelus,
     fuse_guarded_attentions,
+    fuse_guarded_multi_head_attentions,
     fuse_matmul_adds,
+    fuse_multi_head_attentions,
     fuse_reciprocals,
     fuse_rms_normalizations,
     fuse_rotary_embeddings,
@@ -70,14 +72,15 @@ _MODERN = (
     share_attention_heads.RULE,
     flatten_attentions.RULE,
 )
+_ONNX_RUNTIME = (fuse_multi_head_attentions.RULE, fuse_guarded_multi_head_attentions.RULE)
 _BUILT_IN = (FOLD_EXACT, FOLD_ROUNDED, SAME_NODE, SAME_NUMBERS, FLATTEN_ROWS, UNREAD)
 
-ALL_RULES: tuple[Rule, ...] = (*_PORTABLE, *_MODERN, *_BUILT_IN)
+ALL_RULES: tuple[Rule, ...] = (*_PORTABLE, *_MODERN, *_ONNX_RUNTIME, *_BUILT_IN)
 
 PROFILES: Mapping[str, tuple[Rule, ...]] = {
     "portable": _PORTABLE,
     "modern": (*_PORTABLE, *_MODERN),
-    "onnxruntime": _PORTABLE,
+    "onnxruntime": (*_PORTABLE, *_MODERN, *_ONNX_RUNTIME),
     "openvino": _PORTABLE,
     "tensorrt": _PORTABLE,
     "ascend": _PORTABLE,

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from shipway.graph.heads import Heads
+from shipway.graph.heads import SideBySide
+from shipway.graph.multi_head import joins_heads, shaped_like
 from shipway.graph.patterns import dying, private_producer
 from shipway.graph.rules import Rewrite, Rule
 from shipway.graph.view import View
@@ -20,18 +21,18 @@ _MOST_INPUTS = 4  # a cache of earlier keys has its heads in front
 
 def propose(node: ir.Node, view: View) -> Rewrite | None:
     """Propose Attention with three dimensions where its result is transposed and reshaped."""
-    transpose = private_producer(node.inputs[0], "Transpose", view)
-    if transpose is None or list(transpose.attributes.get_ints("perm") or ()) != [0, 2, 1, 3]:
+    transpose = joins_heads(node, view)
+    if transpose is None:
         return None
     attention = private_producer(transpose.inputs[0], "Attention", view)
     if attention is None or len(attention.inputs) > _MOST_INPUTS or len(attention.outputs) > 1:
         return None
     shapes = [view.shape(one) for one in attention.inputs[:3]]
     sizes = [shape for shape in shapes if shape is not None and len(shape) == 4]
-    if len(sizes) != 3 or not _joins(node, transpose, view):
+    if len(sizes) != 3:
         return None
-    heads = Heads(view)
-    joined = [heads.joined(one) for one in attention.inputs[:3]]
+    heads = SideBySide(view)
+    joined = [heads.joined(*one) for one in zip(attention.inputs[:3], sizes, strict=True)]
     counts = {"q_num_heads": sizes[0][1], "kv_num_heads": sizes[1][1]}
     if None in joined or not all(isinstance(count, int) for count in counts.values()):
         return None
@@ -40,19 +41,11 @@ def propose(node: ir.Node, view: View) -> Rewrite | None:
         return None
     inputs = [*joined, *attention.inputs[3:]]
     flat = view.node("Attention", inputs, attributes)
-    shaped = view.node("Reshape", [flat.outputs[0], node.inputs[1]])
+    shaped = shaped_like(node, flat, view)
     nodes = (*heads.nodes, flat, shaped)
     kept = [value for new in nodes for value in new.inputs if value is not None]
     fewer = len(nodes) <= len(dying([node], kept))
     return Rewrite((shaped.outputs[0],), nodes) if fewer else None
-
-
-def _joins(node: ir.Node, transpose: ir.Node, view: View) -> bool:
-    """Whether a Reshape means the same of three dimensions: it copies none of those behind."""
-    apart, target = view.shape(transpose.outputs[0]), view.content(node.inputs[1])
-    if node.attributes.get_int("allowzero", 0) or apart is None or target is None:
-        return False
-    return all(dim != 0 for dim in target[2:])
 
 
 RULE = Rule(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from shipway.graph.attention import attention_rewrite, find_attention
+from shipway.graph.masks import MaskTerms
 from shipway.graph.patterns import private_producer
 from shipway.graph.rules import NONEMPTY, Rewrite, Rule
 from shipway.graph.view import View
@@ -21,7 +22,7 @@ def propose(node: ir.Node, view: View) -> Rewrite | None:
     softmax = private_producer(node.inputs[0], "Softmax", view)
     if softmax is None:
         return None
-    found = find_attention(softmax, node.inputs[1], view, guarded=False)
+    found = find_attention(softmax, node.inputs[1], view, MaskTerms(hidden=False, lowest=True))
     return None if found is None else attention_rewrite(node, found, view)
 
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from shipway.graph.attention import attention_rewrite, find_attention
-from shipway.graph.patterns import number_of, private_producer
+from shipway.graph.attention import attention_rewrite, find_attention, unguarded
+from shipway.graph.masks import MaskTerms
 from shipway.graph.rules import FINITE, NONEMPTY, Rewrite, Rule
 from shipway.graph.view import View
 
@@ -18,18 +18,10 @@ __all__ = ["RULE"]
 
 def propose(node: ir.Node, view: View) -> Rewrite | None:
     """Propose Attention where the probabilities are `where(isnan(p), 0, p)`."""
-    where = private_producer(node.inputs[0], "Where", view)
-    if where is None or number_of(where.inputs[1], view) != 0:
+    softmax = unguarded(node.inputs[0], view)
+    if softmax is None:
         return None
-    probabilities = where.inputs[2]
-    softmax = view.producer(probabilities, "Softmax")
-    guard = private_producer(where.inputs[0], "IsNaN", view)
-    if softmax is None or guard is None or guard.inputs[0] is not probabilities:
-        return None
-    output = softmax.outputs[0]
-    if len(output.uses()) != 2 or output.is_graph_output():
-        return None
-    found = find_attention(softmax, node.inputs[1], view, guarded=True)
+    found = find_attention(softmax, node.inputs[1], view, MaskTerms(hidden=True, lowest=True))
     return None if found is None else attention_rewrite(node, found, view)
 
 
