@@ -51,8 +51,8 @@ def simplify(
     Args:
         model: The .onnx file.
         output: Where to write; MODEL.simplified.onnx beside it by default.
-        profile: For whom: portable, modern (opset 23), or onnxruntime, openvino, tensorrt and
-            ascend, which have the rules of portable today.
+        profile: For whom: portable (any engine), modern (opset 23), onnxruntime, openvino,
+            tensorrt or ascend.
         skip: Name of a rule not to use. Again for each.
         nonempty: Assume that no dimension is ever 0; more computed reshapes become constant.
         prove: Prove that the outputs are the same; exit 1 where they are not.

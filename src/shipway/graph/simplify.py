@@ -15,7 +15,7 @@ from shipway.graph.flattening import FLATTEN_ROWS, flatten_rows
 from shipway.graph.folding import Folder
 from shipway.graph.locating import subgraphs_of
 from shipway.graph.numbering import Numbering
-from shipway.graph.passes.catalogue import ALL_RULES, PROFILES, rules_of
+from shipway.graph.passes.catalogue import ALL_RULES, LEFT_OUT, PROFILES, rules_of
 from shipway.graph.results import Change, Simplification
 from shipway.graph.rules import NONEMPTY
 from shipway.graph.standard import is_standard
@@ -32,8 +32,8 @@ class SimplifyOptions:
     """How to simplify.
 
     Args:
-        profile: For whom: "portable" keeps the opset and standard operators only; "modern" also
-            writes what opset 23 has. The others have the rules of "portable" today.
+        profile: For whom: "portable" is for any engine; "modern" also writes what opset 23 has;
+            "onnxruntime", "openvino", "tensorrt" and "ascend" write what these do well with.
         skip: Names of rules not to use.
         budget_bytes: Bytes by which folded constants may make the file grow. None: not at all.
         limit: Number of changes to make at most, in the order of `Simplification.changes`.
@@ -142,7 +142,8 @@ class _Simplifier:
         self._folder.fold(max(self.view.spare_bytes, 0) if budget is None else budget)
 
     def _flatten(self) -> bool:
-        if FLATTEN_ROWS.name in self._options.skip:
+        left_out = LEFT_OUT.get(self._options.profile, frozenset())
+        if FLATTEN_ROWS.name in self._options.skip | left_out:
             return False
         return flatten_rows(self._model.graph, self.view, self.applier)
 

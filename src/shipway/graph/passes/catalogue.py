@@ -29,8 +29,10 @@ from shipway.graph.passes import (
     merge_reshaped_transposes,
     merge_scales,
     merge_transposes,
+    narrow_indices,
     remove_identities,
     remove_neutral_arithmetic,
+    replace_einsums,
     resolve_cast_likes,
     retarget_reshapes,
     retarget_slices,
@@ -40,7 +42,7 @@ from shipway.graph.passes import (
 )
 from shipway.graph.rules import Rule
 
-__all__ = ["ALL_RULES", "PROFILES", "rules_of"]
+__all__ = ["ALL_RULES", "LEFT_OUT", "PROFILES", "rules_of"]
 
 _PORTABLE = (
     lift_constants.RULE,
@@ -73,18 +75,29 @@ _MODERN = (
     flatten_attentions.RULE,
 )
 _ONNX_RUNTIME = (fuse_multi_head_attentions.RULE, fuse_guarded_multi_head_attentions.RULE)
+_ASCEND = (
+    *[rule for rule in _PORTABLE if rule.opset <= 18],  # ATC reads opsets 11 to 18
+    replace_einsums.RULE,
+    narrow_indices.RULE,
+)
 _BUILT_IN = (FOLD_EXACT, FOLD_ROUNDED, SAME_NODE, SAME_NUMBERS, FLATTEN_ROWS, UNREAD)
 
-ALL_RULES: tuple[Rule, ...] = (*_PORTABLE, *_MODERN, *_ONNX_RUNTIME, *_BUILT_IN)
+ALL_RULES: tuple[Rule, ...] = (*_PORTABLE, *_MODERN, *_ONNX_RUNTIME, *_ASCEND[-2:], *_BUILT_IN)
 
 PROFILES: Mapping[str, tuple[Rule, ...]] = {
     "portable": _PORTABLE,
     "modern": (*_PORTABLE, *_MODERN),
     "onnxruntime": (*_PORTABLE, *_MODERN, *_ONNX_RUNTIME),
     "openvino": _PORTABLE,
-    "tensorrt": _PORTABLE,
-    "ascend": _PORTABLE,
+    "tensorrt": (*_PORTABLE, fuse_rms_normalizations.RULE, fuse_rotary_embeddings.RULE),
+    "ascend": _ASCEND,
 }
+
+LEFT_OUT: Mapping[str, frozenset[str]] = {
+    # A Reshape between DequantizeLinear and MatMul keeps TensorRT from computing in int8.
+    "tensorrt": frozenset({FLATTEN_ROWS.name}),
+}
+"""By profile, the rules of every other profile that it does without."""
 
 
 def rules_of(profile: str, skip: frozenset[str], opset: int) -> dict[str, tuple[Rule, ...]]:
