@@ -55,6 +55,11 @@ class Angles:
         self.tables: list[ir.Value] = []
         """Constants of which a half has been copied."""
 
+    @property
+    def tokens(self) -> int:
+        """Which dimension of the source counts the tokens."""
+        return self._rotated.tokens
+
     def cache(self, value: ir.Value, *, is_wide: bool) -> ir.Value | None:
         """Return cosines or sines as [batch, tokens, size / 2], or None for what is none.
 

@@ -8,7 +8,7 @@ import onnx_ir as ir
 
 from shipway.graph.view import View
 
-__all__ = ["dying", "number_of", "operands", "private_producer"]
+__all__ = ["count_new", "dying", "number_of", "operands", "private_producer"]
 
 
 def operands(node: ir.Node) -> Iterator[tuple[ir.Value | None, ir.Value | None]]:
@@ -57,3 +57,36 @@ def dying(nodes: Iterable[ir.Node], kept: Iterable[ir.Value]) -> set[ir.Node]:
                 found.add(above)
                 pending.append(above)
     return found
+
+
+def count_new(nodes: Iterable[ir.Node]) -> int:
+    """Return how many of these nodes compute what no node of the graph computes.
+
+    Args:
+        nodes: New nodes with one output each, in order.
+    """
+    known: dict[ir.Value | None, ir.Value] = {}
+    count = 0
+    for node in nodes:
+        inputs = [known.get(value, value) for value in node.inputs]
+        equal = next((one for one in _readers(inputs) if _are_equal(one, node, inputs)), None)
+        if equal is None:
+            count += 1
+        else:
+            known[node.outputs[0]] = equal.outputs[0]
+    return count
+
+
+def _readers(values: list[ir.Value | None]) -> Iterator[ir.Node]:
+    first = next((value for value in values if value is not None), None)
+    if first is not None:
+        yield from (use.node for use in first.uses() if use.node.graph is not None)
+
+
+def _are_equal(node: ir.Node, other: ir.Node, inputs: list[ir.Value | None]) -> bool:
+    if node.op_identifier() != other.op_identifier() or list(node.inputs) != inputs:
+        return False
+    first, second = (
+        {name: one.value for name, one in each.attributes.items()} for each in (node, other)
+    )
+    return first == second

@@ -7,12 +7,14 @@ tokens, size] or [batch, tokens, heads, size]; cosines and sines are computed, g
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import onnx_ir as ir
 
 from shipway.graph.angles import Angles, Rotated
-from shipway.graph.patterns import dying, operands, private_producer
+from shipway.graph.facts.dims import Dim
+from shipway.graph.patterns import count_new, dying, operands, private_producer
 from shipway.graph.rules import Rewrite, Rule
 from shipway.graph.view import View
 
@@ -20,6 +22,9 @@ __all__ = ["RULE"]
 
 _RANK = 4
 _SMALL_BYTES = 4096
+_ENDS = ("Add", "Concat", "Reshape")
+_WAYS = frozenset({"Add", "Sub", "Concat", "Unsqueeze", "Reshape"})
+_LONGEST = 4  # product, difference, column, pair, whole
 
 
 class _Rotation(NamedTuple):
@@ -53,7 +58,7 @@ def propose(node: ir.Node, view: View) -> Rewrite | None:
         if cos is None or sin is None or not isinstance(heads, int):
             continue
         nodes = _rotary(found, (cos, sin), heads if tokens == 1 else 0, view)
-        if nodes is not None and _pays(node, found.source, angles, len(nodes)):
+        if nodes is not None and _pays(node, found, angles, len(nodes), view):
             return Rewrite((nodes[-1].outputs[0],), (*angles.nodes, *nodes))
     return None
 
@@ -96,15 +101,44 @@ def _rotary(
     return [flat, rotary, view.node("Reshape", apart)]
 
 
-def _pays(node: ir.Node, source: ir.Value, angles: Angles, count: int) -> bool:
-    """Whether no more nodes and bytes come than go."""
+def _pays(node: ir.Node, found: _Rotation, angles: Angles, count: int, view: View) -> bool:
+    """Whether no more nodes and bytes come than go; rotations by the same angles share theirs."""
+    alike = list(dict.fromkeys([node, *_with_same_angles(found, angles.tokens, view)]))
     kept = [value for new in angles.nodes for value in new.inputs if value is not None]
-    gone = dying([node], [source, *kept])
-    return len(angles.nodes) + count <= len(gone) and all(
+    gone = dying(alike, [found.source, *kept])
+    return count_new(angles.nodes) + count * len(alike) <= len(gone) and all(
         one.const_value is not None
         and (one.const_value.nbytes <= _SMALL_BYTES or all(use.node in gone for use in one.uses()))
         for one in angles.tables
     )
+
+
+def _with_same_angles(found: _Rotation, tokens: int, view: View) -> Iterator[ir.Node]:
+    """Yield what other rotations by the same cosines and sines end in."""
+    places = _places(found, tokens, view)
+    for use in found.cos.uses():
+        for node in _behind(use.node, _LONGEST):
+            other = _rotation(node, view)
+            if (
+                other is not None
+                and other[1:] == found[1:]
+                and _places(other, tokens, view) == places
+            ):
+                yield node
+
+
+def _places(found: _Rotation, tokens: int, view: View) -> tuple[Dim, Dim, Dim] | None:
+    """Return batch, tokens and size of what is rotated."""
+    shape = view.shape(found.source)
+    return None if shape is None or len(shape) != _RANK else (shape[0], shape[tokens], shape[3])
+
+
+def _behind(node: ir.Node, steps: int) -> Iterator[ir.Node]:
+    for use in node.outputs[0].uses():
+        if use.node.op_type in _ENDS:
+            yield use.node
+        if steps > 1 and use.node.op_type in _WAYS:
+            yield from _behind(use.node, steps - 1)
 
 
 def _rotation(node: ir.Node, view: View) -> _Rotation | None:
@@ -245,7 +279,7 @@ RULE = Rule(
     "fuse_rotary_embeddings",
     "reassociating",
     "Makes one RotaryEmbedding of products with cosines and sines: halves or neighbours rotated.",
-    ("Add", "Concat", "Reshape"),
+    _ENDS,
     propose,
     opset=23,
 )

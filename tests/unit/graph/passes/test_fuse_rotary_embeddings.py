@@ -206,3 +206,42 @@ def test_nodes_of_a_rotation_keep_apart_from_nodes_with_their_names(simplify):
     names = [node.name for node in found.proto.graph.node]
     assert "RotaryEmbedding" in found.ops
     assert len(set(names)) == len(names)
+
+
+SHARED = "  cc = Concat<axis=-1>(c, c)\n  ss = Concat<axis=-1>(s, s)\n"
+FIRST_OF_TWO = SWAPPED.replace("y = Add", "y1 = Add")
+
+
+def second_of_two():
+    text = SWAPPED.replace("y = Add", "y2 = Add")
+    for name in "abmrpq":
+        text = text.replace(f"{name} = ", f"{name}2 = ").replace(f"a, {name}2", f"a2, {name}2")
+    text = text.replace("a, b2", "a2, b2").replace("(x)", "(z)").replace("(x, ", "(z, ")
+    return (
+        text.replace("Neg(b)", "Neg(b2)")
+        .replace("(m, a)", "(m2, a2)")
+        .replace("(ss, r)", "(ss, r2)")
+        .replace("(p, q)", "(p2, q2)")
+    )
+
+
+def test_rotations_that_share_their_angles_pay_for_them_together(simplify):
+    found = simplify(
+        f"{HEAD}(float[n,2,t,8] x, float[n,1,t,8] z, float[1,1,t,4] c, float[1,1,t,4] s)"
+        f" => (float[n,2,t,8] y1, float[n,1,t,8] y2) {{\n{SHARED}{FIRST_OF_TWO}{second_of_two()}}}",
+        profile="modern",
+        sizes=SIZES,
+    )
+    assert found.ops.count("RotaryEmbedding") == 2
+    assert found.ops.count("Expand") == 2
+    assert found.result.nodes_after < found.result.nodes_before
+
+
+def test_a_rotation_that_would_take_more_nodes_stays(simplify):
+    """Others read the cosines and sines too: they would be there twice."""
+    found = simplify(
+        f"{HEAD}(float[n,2,t,8] x, float[1,1,t,4] c, float[1,1,t,4] s)"
+        f" => (float[n,2,t,8] y, float[1,1,t,8] cc, float[1,1,t,8] ss) {{\n{SHARED}{SWAPPED}}}",
+        profile="modern",
+    )
+    assert "RotaryEmbedding" not in found.ops
