@@ -18,6 +18,7 @@ from shipway.graph.view import View
 __all__ = ["Attention", "Heads", "attention_rewrite", "find_attention", "single_heads", "unguarded"]
 
 _RANK = 4
+_FIRST_SOFTMAX_BY_AXIS = 13  # before, it ran over all dimensions from the second one on
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +105,8 @@ def find_attention(
         view: The graph.
         masks: What the operator makes of masks; None where it only adds them.
     """
-    if softmax.attributes.get_int("axis", -1) not in {-1, _RANK - 1}:
+    usual = -1 if view.opset >= _FIRST_SOFTMAX_BY_AXIS else 1
+    if softmax.attributes.get_int("axis", usual) not in {-1, _RANK - 1}:
         return None
     scores = _scores(softmax.inputs[0], view)
     if scores is None or value is None or not 0 < scores.scale < np.inf:

@@ -95,3 +95,11 @@ def test_queries_keys_and_values_that_one_transpose_moves_stay(simplify):
         profile="onnxruntime",
     )
     assert "Softmax" in found.ops
+
+
+@pytest.mark.parametrize(("axis", "stays"), [("", True), ("<axis=3>", False)])
+def test_an_old_softmax_runs_over_more_than_the_last_dimension(simplify, axis, stays):
+    scores = f"  p = Softmax{axis}(a)\n"
+    text = model(scores).replace('"" : 17', '"" : 12').replace("ir_version: 9", "ir_version: 7")
+    found = simplify(text, weights=WEIGHTS, profile="onnxruntime")
+    assert ("Softmax" in found.ops) == stays
