@@ -248,3 +248,11 @@ def test_a_fixed_dimension_can_be_proved_at_its_size(files):
     assert prove_graphs(
         *files(before, "(float[3] x) => (float[3] y) { y = Relu(x) }", {}), sizes=[{"n": 3}]
     ).passed
+
+
+def test_a_nan_is_left_out_where_the_edit_takes_for_granted_there_is_none(files):
+    before, after = files(CHAIN, CHAIN)
+    whole, finite = (prove_graphs(before, after, finite=one) for one in (False, True))
+    assert "one NaN" in {trial.inputs for trial in whole.trials}
+    assert "one NaN" not in {trial.inputs for trial in finite.trials}
+    assert any("not tried: one NaN" in note for note in finite.notes)
