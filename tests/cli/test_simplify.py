@@ -174,3 +174,31 @@ def test_definitions_of_the_users_own_give_shapes(shipway, tmp_path):
     facts = json.loads(done.stdout)
     assert (facts["nodes_before"], facts["nodes_after"]) == (7, 3)
     assert facts["proof"]["passed"]
+
+
+GUARDED = """<ir_version: 11, opset_import: ["" : 23]>
+main (float[n,2,t,4] q, float[n,2,t,4] k, float[n,2,t,4] v) => (float[n,2,t,4] y) <float zero> {
+  z = Transpose<perm=[0,1,3,2]>(k)
+  a = MatMul(q, z)
+  p = Softmax<axis=-1>(a)
+  bad = IsNaN(p)
+  g = Where(bad, zero, p)
+  y = MatMul(g, v)
+}"""
+
+
+def test_what_a_rule_takes_for_granted_is_said_and_not_tried(shipway, tmp_path):
+    proto = onnx.parser.parse_model(GUARDED)
+    proto.graph.initializer.append(numpy_helper.from_array(np.float32(0), "zero"))
+    before, after = tmp_path / "before.onnx", tmp_path / "after.onnx"
+    onnx.save(proto, before)
+    words = ("--profile", "modern", "--prove", "--output", after)
+    done = shipway("simplify", before, *words)
+    assert done.returncode == 0, done.stderr
+    assert "holds as long as no input is NaN or infinite" in done.stdout
+    assert "not tried: one NaN" in done.stdout
+    assert [node.op_type for node in onnx.load(after).graph.node] == ["Attention"]
+    done = shipway("graph", "prove", before, after, "--nonempty")
+    assert done.returncode == 1
+    done = shipway("graph", "prove", before, after, "--nonempty", "--finite")
+    assert done.returncode == 0, done.stdout

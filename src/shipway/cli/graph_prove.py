@@ -20,6 +20,7 @@ def prove(
     size: Many = (),
     seed: int = 0,
     nonempty: Flag = False,
+    finite: Flag = False,
     json: Flag = False,
 ) -> int:
     """Prove that two ONNX files compute the same.
@@ -40,6 +41,7 @@ def prove(
         size: Size of a dynamic dimension, e.g. batch=3; only these sizes are tried then.
         seed: Seed of the inputs.
         nonempty: Leave out sizes of 0.
+        finite: Leave out inputs with a NaN.
         json: Print JSON.
     """
     from shipway.proof.export import save_proof
@@ -55,6 +57,7 @@ def prove(
             sizes=sizes,
             seed=seed,
             nonempty=nonempty,
+            finite=finite,
             progress=progress,
         )
     save_proof(proof, after.with_suffix(".proof.json"))

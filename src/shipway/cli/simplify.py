@@ -52,8 +52,8 @@ def simplify(
     Args:
         model: The .onnx file.
         output: Where to write; MODEL.simplified.onnx beside it by default.
-        profile: For whom: portable, modern (opset 23), or onnxruntime, openvino, tensorrt and
-            ascend, which have the rules of portable today.
+        profile: For whom: portable (any engine), modern (opset 23), onnxruntime, openvino,
+            tensorrt or ascend.
         skip: Name of a rule not to use. Again for each.
         nonempty: Assume that no dimension is ever 0; more computed reshapes become constant.
         pure: A custom operator, "DOMAIN::TYPE", that gives the same outputs for the same inputs and does
@@ -118,13 +118,15 @@ def _prove(
     seed: int,
 ) -> Proved:
     """Prove a simplified graph; where it fails, find the change that did it."""
+    from shipway.graph.rules import FINITE, NONEMPTY
     from shipway.proof.graph_bisect import bisect_simplification
 
     exact = all(change.kind == "exact" for change in result.changes)
     how: dict[str, Any] = {
         "kind": "exact" if exact else "reassociating",
         "seed": seed,
-        "nonempty": options.nonempty,
+        "nonempty": NONEMPTY in result.assumes,
+        "finite": FINITE in result.assumes,
     }
 
     def find_culprit(folder: Path, proof: Proof) -> Culprit | None:

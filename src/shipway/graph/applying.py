@@ -62,6 +62,7 @@ class Applier:
         gone = (*alias, *self._prune(orphans))
         self._log(Change(rule.name, rule.kind, label, node.op_type, gone, alias, into))
         self._touch((*orphans, *rewrite.values, *rewrite.operands.values(), *node.outputs))
+        self.touched.update(rewrite.nodes)  # nothing is known yet of what they compute
         return True
 
     def apply_all(self, rule: Rule, steps: Sequence[tuple[ir.Node, Rewrite]]) -> bool:
@@ -161,6 +162,8 @@ class Applier:
     def _adopt(self, node: ir.Node, new: ir.Node, position: int, *, is_heir: bool) -> None:
         """Give a new node the metadata of the one it replaces, and its name to the heir."""
         self.view.spare_bytes -= _size_bytes(node)
+        if new.domain:
+            self.view.body.opset_imports.setdefault(new.domain, 1)
         if new.name is None and node.name:
             new.name = node.name if is_heir else self.view.unique_name(f"{node.name}_{position}")
         new.metadata_props.update({**node.metadata_props, **new.metadata_props})

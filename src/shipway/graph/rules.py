@@ -11,11 +11,14 @@ import onnx_ir as ir
 if TYPE_CHECKING:
     from shipway.graph.view import View
 
-__all__ = ["Kind", "Rewrite", "Rule"]
+__all__ = ["FINITE", "NONEMPTY", "Kind", "Rewrite", "Rule"]
 
 Kind = Literal["exact", "reassociating", "assumption"]
 """exact: every bit of every output stays. reassociating: the same mathematics, rounded elsewhere.
 assumption: the same as long as what the rule says holds."""
+
+NONEMPTY = "no dimension is 0"
+FINITE = "no input is NaN or infinite"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,5 +56,5 @@ class Rule:
     summary: str
     op_types: tuple[str, ...]
     propose: Callable[[ir.Node, View], Rewrite | None]
-    assumes: str = ""
+    assumes: tuple[str, ...] = ()
     opset: int = 1

@@ -14,8 +14,9 @@ from shipway.graph.journal import Journal
 from shipway.graph.library import Library
 from shipway.graph.locating import all_graphs, all_nodes
 from shipway.graph.options import SimplifyOptions
-from shipway.graph.passes.catalogue import PROFILES
+from shipway.graph.passes.catalogue import ALL_RULES, PROFILES
 from shipway.graph.results import Change, Simplification
+from shipway.graph.rules import NONEMPTY
 from shipway.graph.uncalled import UNCALLED, called_functions, drop_uncalled_functions
 from shipway.graph.visiting import Visitor
 
@@ -23,7 +24,6 @@ __all__ = ["Change", "Simplification", "SimplifyOptions", "simplify_graph"]
 
 _LOG = logging.getLogger("shipway.graph")
 _MOST_SWEEPS = 16  # over the main graph and the functions; two or three are enough for most
-_NONEMPTY = "no dimension is 0"
 _PURE = "gives the same outputs for the same inputs, and does nothing else"
 _FIRST_IR_WITH_DEFAULTS = 4
 _USUAL = SimplifyOptions()
@@ -67,7 +67,16 @@ def simplify_graph(model: ir.Model, options: SimplifyOptions = _USUAL) -> Simpli
         assumes = run.assumptions()
         run.run()
     changes, after = tuple(run.journal.changes), count_nodes(model)
+    assumes = tuple(dict.fromkeys((*assumes, *_assumptions(changes))))
     return Simplification(options.profile, changes, before, after, tuple(run.dropped), assumes)
+
+
+def _assumptions(changes: tuple[Change, ...]) -> tuple[str, ...]:
+    """Return what the rules that were used take for granted, each once."""
+    used = {change.rule for change in changes}
+    return tuple(
+        dict.fromkeys(one for rule in ALL_RULES if rule.name in used for one in rule.assumes)
+    )
 
 
 def count_nodes(model: ir.Model) -> int:
@@ -92,8 +101,8 @@ class _Simplifier:
         self.dropped: list[str] = []
 
     def assumptions(self) -> tuple[str, ...]:
-        """Return what must hold beyond the rules' own conditions."""
-        found = [_NONEMPTY] if self._options.nonempty else []
+        """Return what the caller says must hold, beside what rules take for granted."""
+        found = [NONEMPTY] if self._options.nonempty else []
         nodes = all_nodes(self._model) if self._library.declared else ()
         called = {name for node in nodes if (name := self._library.vouched(node))}
         for name in sorted(self._library.declared - called):

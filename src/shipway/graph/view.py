@@ -44,6 +44,7 @@ class View:
         self._shared: dict[_Key, ir.Value] = {}
         self._made: dict[ir.Node, None] = {}
         self._count = 0
+        self._proposed: list[ir.Node] = []
         self.spare_bytes = 0
         if self.constants_are_nodes:
             self._note_constants()
@@ -237,10 +238,21 @@ class View:
         attributes: Mapping[str, Any] | None = None,
         *,
         outputs: int = 1,
+        domain: str = "",
     ) -> ir.Node:
-        """Return a new standard node that is in no graph yet."""
+        """Return a new node, a standard one if not said otherwise, that is in no graph yet."""
         converted = ir.convenience.convert_attributes(dict(attributes or {}))
-        return ir.Node("", op_type, inputs, converted, num_outputs=outputs)
+        node = ir.Node(domain, op_type, inputs, converted, num_outputs=outputs)
+        self._proposed.append(node)
+        return node
+
+    def release_unused(self) -> None:
+        """Let new nodes that came into no graph read nothing: a value knows all that read it."""
+        for node in self._proposed:
+            if node.graph is None:
+                for index in range(len(node.inputs)):
+                    node.replace_input_with(index, None)
+        self._proposed.clear()
 
 
 def _key_of(tensor: ir.TensorProtocol) -> _Key | None:

@@ -21,7 +21,7 @@ from shipway.graph.locating import graphs_inside, subgraphs_of
 from shipway.graph.numbering import Numbering
 from shipway.graph.options import SimplifyOptions
 from shipway.graph.passes import lift_constants
-from shipway.graph.passes.catalogue import rules_of
+from shipway.graph.passes.catalogue import LEFT_OUT, rules_of
 from shipway.graph.rules import Rule
 from shipway.graph.standard import is_standard
 from shipway.graph.view import View
@@ -95,6 +95,7 @@ class Visitor:
             changes = len(self._journal.changes)
             self._numbering = Numbering(self.view)
             self._touched, self.applier.touched = self.applier.touched, set()
+            was_everything = self._everything
             self._visit_graph(self.body)
             self._everything = False
             spare_bytes = max(self.view.spare_bytes, 0)
@@ -103,7 +104,9 @@ class Visitor:
             if self.applier.is_done:
                 break
             if len(self._journal.changes) == changes and not self._restructure():
-                break
+                if was_everything:
+                    break
+                self._everything = True  # a rule may wait for what changed far from its node
 
     def graphs(self) -> Iterator[ir.Graph]:
         """Yield the body and every graph inside it."""
@@ -125,7 +128,7 @@ class Visitor:
 
     def _restructure(self) -> bool:
         """Rewrite a stretch of nodes as a whole, once no rule finds anything; say whether any was."""
-        skip = self._options.skip
+        skip = self._options.skip | LEFT_OUT.get(self._options.profile, frozenset())
         if self.function is not None:
             return False  # weights in new forms would need Constant nodes
         if FLATTEN_ROWS.name not in skip and flatten_rows(self.body, self.view, self.applier):
@@ -167,7 +170,9 @@ class Visitor:
             if self.applier.is_done:
                 return
             rewrite = rule.propose(node, self.view)
-            if rewrite is None or not self.applier.apply(rule, node, rewrite):
+            is_applied = rewrite is not None and self.applier.apply(rule, node, rewrite)
+            self.view.release_unused()
+            if rewrite is None or not is_applied:
                 continue
             for new in rewrite.nodes:
                 if new.graph is not None:

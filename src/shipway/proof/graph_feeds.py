@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from shipway.tensors import Tensors, TensorSpec, dtype_named, random_feeds
 
-__all__ = ["FILLS", "find_ranges", "hostile_feeds"]
+__all__ = ["FILLS", "NAN_FILL", "find_ranges", "hostile_feeds"]
 
+NAN_FILL = "one NaN"
 _HIGHEST_INDICES = (999, 99, 9, 3, 1, 0)
 Array = NDArray[Any]
 
@@ -42,7 +43,7 @@ FILLS: Mapping[str, Callable[[Array], Array]] = {
     "negative": _negative,
     "zeros": _zeros,
     "large": _large,
-    "one NaN": _one_nan,
+    NAN_FILL: _one_nan,
 }
 """What is done to standard normal numbers of each floating-point input."""
 

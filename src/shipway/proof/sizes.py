@@ -15,13 +15,20 @@ _MIXED_DIMS = 4
 
 
 class SizePlan:
-    """Sets of sizes that golden takes, and a note on every one that it does not."""
+    """Sets of sizes that golden takes, and a note on every one that it does not.
+
+    Attributes:
+        sets: The sets.
+        notes: What is not tried, and why.
+        left_out: Kinds of inputs that what is proved need not hold for.
+    """
 
     def __init__(self, accepts: Accepts, golden: str = "PyTorch") -> None:
         """Begin without a set; `golden` is what notes call the side that refuses a size."""
         self._golden = golden
         self.sets: list[dict[str, int]] = []
         self.notes: list[str] = []
+        self.left_out: tuple[str, ...] = ()
         self._accepts = accepts
 
     def add(self, sizes: dict[str, int]) -> bool:

@@ -135,3 +135,31 @@ def test_the_documentation_lists_every_rule():
     names = {"exact": "every bit", "reassociating": "reassociating", "assumption": "assumption"}
     for rule in ALL_RULES:
         assert f"| `{rule.name}` | {names[rule.kind]} | {rule.summary}" in text
+
+
+def test_new_nodes_get_names_of_their_own():
+    """A node that is named like the first of those that come for another one keeps its name."""
+    model = ir.from_onnx_text(
+        HEAD + "main (float[n,2,4] x, float[n,4,3] z) => (float[n,2,3] y)"
+        " <float s = {0.5}, float t = {0.25}> {\n"
+        "  a = Mul(x, s)\n  b = Mul(z, t)\n  c = MatMul(a, b)\n  y = Relu(c)\n}"
+    )
+    for node in model.graph:
+        node.name = {"MatMul": "product", "Relu": "product_0"}.get(node.op_type, node.op_type)
+    assert "merge_scales" in simplify_graph(model).rules
+    names = [node.name for node in model.graph]
+    assert len(set(names)) == len(names)
+
+
+def test_a_rule_that_waits_for_a_constant_far_away_is_tried_again():
+    """The scale is folded after the attention was looked at."""
+    text = (
+        '<ir_version: 11, opset_import: ["" : 23]>\n'
+        "main (float[1,2,3,4] q, float[1,2,4,3] k, float[1,2,3,4] v) => (float[1,2,3,4] y)"
+        " <float s = {0.25}> {\n"
+        "  r = Sqrt(s)\n  c = Mul(q, r)\n  a = MatMul(c, k)\n  p = Softmax(a)\n  y = MatMul(p, v)\n}"
+    )
+    model = ir.from_onnx_text(text)
+    simplify_graph(model, SimplifyOptions(profile="modern"))
+    assert [node.op_type for node in model.graph] == ["Transpose", "Attention"]
+    assert simplify_graph(model, SimplifyOptions(profile="modern")).changes == ()

@@ -224,7 +224,7 @@ def test_a_wrong_assumption_is_caught_and_named(tmp_path, monkeypatch):
         return Rewrite((node.inputs[0],))
 
     wrong = Rule(
-        "drop_rectifiers", "assumption", "Drops them.", ("Relu",), propose, assumes="x >= 0"
+        "drop_rectifiers", "assumption", "Drops them.", ("Relu",), propose, assumes=("x >= 0",)
     )
     before = save(tmp_path / "before.onnx", CHAIN)
     rules = (*catalogue.PROFILES["portable"], wrong)
@@ -292,3 +292,11 @@ def test_a_fixed_dimension_can_be_proved_at_its_size(files):
     assert prove_graphs(
         *files(before, "(float[3] x) => (float[3] y) { y = Relu(x) }", {}), sizes=[{"n": 3}]
     ).passed
+
+
+def test_a_nan_is_left_out_where_the_edit_takes_for_granted_there_is_none(files):
+    before, after = files(CHAIN, CHAIN)
+    whole, finite = (prove_graphs(before, after, finite=one) for one in (False, True))
+    assert "one NaN" in {trial.inputs for trial in whole.trials}
+    assert "one NaN" not in {trial.inputs for trial in finite.trials}
+    assert any("not tried: one NaN" in note for note in finite.notes)

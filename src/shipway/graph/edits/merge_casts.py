@@ -5,34 +5,12 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from shipway.graph.building import Splice, attribute_of, nodes_of_type
+from shipway.graph.casting import loses_nothing
 from shipway.graph.edits.result import Edit, EditResult
 from shipway.graph.inferring import Inferred, infer_values
 from shipway.graph.naming import Names
 
 __all__ = ["EDIT", "apply"]
-
-_WIDER = {
-    "FLOAT16": {"FLOAT", "DOUBLE"},
-    "BFLOAT16": {"FLOAT", "DOUBLE"},
-    "FLOAT": {"DOUBLE"},
-    "INT8": {"INT16", "INT32", "INT64", "FLOAT16", "FLOAT", "DOUBLE"},
-    "UINT8": {
-        "INT16",
-        "INT32",
-        "INT64",
-        "UINT16",
-        "UINT32",
-        "UINT64",
-        "FLOAT16",
-        "FLOAT",
-        "DOUBLE",
-    },
-    "INT16": {"INT32", "INT64", "FLOAT", "DOUBLE"},
-    "UINT16": {"INT32", "INT64", "UINT32", "UINT64", "FLOAT", "DOUBLE"},
-    "INT32": {"INT64", "DOUBLE"},
-    "UINT32": {"INT64", "UINT64", "DOUBLE"},
-}
-"""Where every number of a type goes without loss. bool is apart: a cast to it is a comparison."""
 
 
 def apply(model: ir.Model) -> EditResult:
@@ -63,7 +41,7 @@ def _shorter(
     inner = source.producer()
     if inner is not None and inner.op_type == "Cast" and inner.inputs[0] is not None:
         first = _dtype(inner.inputs[0], known)
-        if first is not None and source_is_wider(first, attribute_of(inner, "to")):
+        if first is not None and loses_nothing(first, attribute_of(inner, "to")):
             if first == ir.DataType(to):
                 return inner.inputs[0]
             splice = Splice(model, names, node, [inner, node])
@@ -71,11 +49,6 @@ def _shorter(
             new.type, new.shape = ir.TensorType(ir.DataType(to)), node.outputs[0].shape
             return new
     return _twin(node, source, to)
-
-
-def source_is_wider(first: ir.DataType, to: int | None) -> bool:
-    """Whether a cast loses nothing."""
-    return to is not None and ir.DataType(to).name in _WIDER.get(first.name, set())
 
 
 def _twin(node: ir.Node, source: ir.Value, to: int) -> ir.Value | None:

@@ -23,6 +23,19 @@ def _matmul(call: Call) -> Sequence[Fact]:
     return [Fact(call.first.dtype, (*batch, *rows, *columns))]
 
 
+@shapes_of("Attention")
+def _attention(call: Call) -> Sequence[Fact]:
+    query, value = call.first.shape, call.facts[2].shape
+    dtype = call.first.dtype
+    if query is None or value is None or len(query) != len(value):
+        return [Fact(dtype)]
+    if len(query) == 4:
+        return [Fact(dtype, (*query[:3], value[3]))]
+    heads, groups = call.int("q_num_heads"), call.int("kv_num_heads")
+    size = divide(value[-1], groups) if groups else None
+    return [Fact(dtype, None if size is None else (*query[:2], multiply(size, heads)))]
+
+
 @shapes_of("Gemm")
 def _gemm(call: Call) -> Sequence[Fact]:
     first, second = call.first.shape, call.facts[1].shape

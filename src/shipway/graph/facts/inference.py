@@ -40,8 +40,18 @@ def infer(node: ir.Node, knowledge: Knowledge) -> list[Fact]:
         found = _infer(known, node.inputs, knowledge)
     else:
         facts = [knowledge.fact(value) for value in node.inputs]
-        found = infer_call(node, known, facts, knowledge, infer_graph)
+        found = _vendor(node, facts) or infer_call(node, known, facts, knowledge, infer_graph)
     return [*found, *[UNKNOWN] * (count - len(found))][:count]
+
+
+def _vendor(node: ir.Node, facts: Sequence[Fact]) -> list[Fact]:
+    """Know the one operator of ONNX Runtime that rules write; others are opaque."""
+    if node.op_identifier()[:2] != ("com.microsoft", "MultiHeadAttention") or len(facts) < 3:
+        return []
+    query, value = facts[0].shape, facts[2].shape
+    if query is None or value is None or len(query) != 3 or len(value) != 3:
+        return []
+    return [Fact(facts[0].dtype, (*query[:2], value[2]))]
 
 
 def infer_graph(graph: ir.Graph, knowledge: Knowledge) -> None:

@@ -5,6 +5,7 @@ Declared shapes of intermediate values and of outputs are never read: exporters 
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from typing import Any
 
 import onnx_ir as ir
@@ -101,6 +102,7 @@ class Knowledge:
         self._facts: dict[ir.Value, Fact] = {}
         self._tensors: dict[ir.Value, ir.TensorProtocol | None] = {}
         self._arrays: dict[ir.Value, NDArray[Any]] = {}
+        self._named: dict[Hashable, Poly] = {}
 
     @classmethod
     def of_model(cls, model: ir.Model) -> Knowledge:
@@ -115,6 +117,13 @@ class Knowledge:
     def fresh(self, *, any_sign: bool = False) -> Poly:
         """Return a size nobody else has."""
         return atom(f"{ANY_SIGN if any_sign else '?'}{self.library.next_number()}")
+
+    def named(self, reason: Hashable) -> Poly:
+        """Return the size that has this reason: always the same one."""
+        found = self._named.get(reason)
+        if found is None:
+            found = self._named[reason] = self.fresh()
+        return found
 
     def fact(self, value: ir.Value | None) -> Fact:
         """Return what is known of a value."""
@@ -144,6 +153,7 @@ class Knowledge:
             self.body, self.library, nonempty=self.nonempty, bindings=dict(self.bindings)
         )
         copy._facts = dict(self._facts)
+        copy._named = dict(self._named)
         return copy
 
     def forget(self, value: ir.Value) -> None:
@@ -155,6 +165,7 @@ class Knowledge:
     def forget_all(self) -> None:
         """Forget every fact; constants stay."""
         self._facts.clear()
+        self._named.clear()
         self.calls.clear()
 
     def is_constant(self, value: ir.Value | None) -> bool:

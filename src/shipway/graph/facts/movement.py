@@ -110,7 +110,14 @@ def _filled(
         known = product(dim for dim in sizes if dim is not None)
         if target[left[0]] == -1 or call.knowledge.nonempty or (isinstance(known, int) and known):
             sizes[left[0]] = divide(product(shape), known)
-    return tuple(call.knowledge.fresh() if dim is None else dim for dim in sizes)
+    if shape is None:
+        return tuple(call.knowledge.fresh() if dim is None else dim for dim in sizes)
+    # Tensors of one shape that are given one target have the same sizes, whatever these are.
+    reason = ("Reshape", shape, tuple(target), call.int("allowzero"))
+    return tuple(
+        call.knowledge.named((*reason, index)) if dim is None else dim
+        for index, dim in enumerate(sizes)
+    )
 
 
 @shapes_of("Flatten")

@@ -13,40 +13,50 @@ from shipway.graph.passes import (
     drop_expands,
     drop_impossible_branches,
     drop_zero_states,
+    flatten_attentions,
     fold_shapes,
     fuse_attentions,
     fuse_conv_adds,
     fuse_conv_batchnorms,
     fuse_gelus,
+    fuse_guarded_attentions,
+    fuse_guarded_multi_head_attentions,
     fuse_matmul_adds,
+    fuse_multi_head_attentions,
     fuse_pads,
     fuse_reciprocals,
     fuse_rms_normalizations,
+    fuse_rotary_embeddings,
     inline_branches,
     lift_constants,
+    merge_casts,
     merge_reshaped_transposes,
     merge_scales,
     merge_slices,
     merge_transposes,
+    narrow_indices,
     remove_identities,
     remove_neutral_arithmetic,
+    replace_einsums,
     resolve_cast_likes,
     retarget_gathers,
     retarget_reshapes,
     retarget_slices,
+    share_attention_heads,
     split_slices,
     unpack_sequences,
 )
 from shipway.graph.rules import Rule
 from shipway.graph.uncalled import UNCALLED
 
-__all__ = ["ALL_RULES", "PROFILES", "rules_of"]
+__all__ = ["ALL_RULES", "LEFT_OUT", "PROFILES", "rules_of"]
 
 _PORTABLE = (
     lift_constants.RULE,
     inline_branches.RULE,
     drop_impossible_branches.RULE,
     resolve_cast_likes.RULE,
+    merge_casts.RULE,
     unpack_sequences.RULE,
     fold_shapes.RULE,
     remove_identities.RULE,
@@ -68,7 +78,20 @@ _PORTABLE = (
     merge_scales.RULE,
     fuse_gelus.RULE,
 )
-_MODERN = (fuse_rms_normalizations.RULE, fuse_attentions.RULE)
+_MODERN = (
+    fuse_rms_normalizations.RULE,
+    fuse_rotary_embeddings.RULE,
+    fuse_attentions.RULE,
+    fuse_guarded_attentions.RULE,
+    share_attention_heads.RULE,
+    flatten_attentions.RULE,
+)
+_ONNX_RUNTIME = (fuse_multi_head_attentions.RULE, fuse_guarded_multi_head_attentions.RULE)
+_ASCEND = (
+    *[rule for rule in _PORTABLE if rule.opset <= 18],  # ATC reads opsets 11 to 18
+    replace_einsums.RULE,
+    narrow_indices.RULE,
+)
 _BUILT_IN = (
     FOLD_EXACT,
     FOLD_ROUNDED,
@@ -80,16 +103,22 @@ _BUILT_IN = (
     UNCALLED,
 )
 
-ALL_RULES: tuple[Rule, ...] = (*_PORTABLE, *_MODERN, *_BUILT_IN)
+ALL_RULES: tuple[Rule, ...] = (*_PORTABLE, *_MODERN, *_ONNX_RUNTIME, *_ASCEND[-2:], *_BUILT_IN)
 
 PROFILES: Mapping[str, tuple[Rule, ...]] = {
     "portable": _PORTABLE,
     "modern": (*_PORTABLE, *_MODERN),
-    "onnxruntime": _PORTABLE,
+    "onnxruntime": (*_PORTABLE, *_MODERN, *_ONNX_RUNTIME),
     "openvino": _PORTABLE,
-    "tensorrt": _PORTABLE,
-    "ascend": _PORTABLE,
+    "tensorrt": (*_PORTABLE, fuse_rms_normalizations.RULE, fuse_rotary_embeddings.RULE),
+    "ascend": _ASCEND,
 }
+
+LEFT_OUT: Mapping[str, frozenset[str]] = {
+    # A Reshape between DequantizeLinear and MatMul keeps TensorRT from computing in int8.
+    "tensorrt": frozenset({FLATTEN_ROWS.name}),
+}
+"""By profile, the rules of every other profile that it does without."""
 
 
 def rules_of(profile: str, skip: frozenset[str], opset: int) -> dict[str, tuple[Rule, ...]]:

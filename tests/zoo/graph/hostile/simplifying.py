@@ -13,7 +13,7 @@ from shipway.graph.simplify import Simplification, SimplifyOptions, simplify_gra
 
 PROFILES = ("portable", "modern", "onnxruntime", "openvino", "tensorrt", "ascend")
 QUICK = frozenset({"portable", "modern"})
-# Profiles that have the rules of another one today are judged with the slow tests.
+# The others share most of their rules with these: they are judged with the slow tests.
 EACH_PROFILE = [
     name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in PROFILES
 ]
