@@ -11,6 +11,8 @@ graph = App(
     help="""ONNX graphs: read them, edit them, cut parts out, compare them, prove that an edit changed nothing.
 
 ```
+shipway graph inspect model.onnx --size batch=1
+shipway graph find model.onnx --type Conv --module "blocks.1.*"
 shipway graph extract model.onnx --inputs hidden --outputs logits --prove
 shipway graph edit model.onnx set-domain --domain npu --version 1 --prove
 shipway graph diff before.onnx after.onnx
@@ -24,5 +26,5 @@ shipway graph prove before.onnx after.onnx
     exit_on_error=False,
     suppress_keyboard_interrupt=False,
 )
-for _name in ("diff", "edit", "extract", "prove"):
+for _name in ("diff", "edit", "extract", "find", "inspect", "prove"):
     graph.command(f"shipway.cli.graph_{_name}:{_name}", name=_name)

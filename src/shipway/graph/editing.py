@@ -28,6 +28,7 @@ from shipway.graph.editing_values import (
     replace_constant,
 )
 from shipway.graph.extracting import Extraction, extract_graph
+from shipway.graph.finding import NodeQuery, find_nodes, find_pattern
 from shipway.graph.functions import inline_functions, outline_function
 from shipway.graph.joining import join_graphs
 from shipway.graph.locating import locate_node, locate_value
@@ -38,6 +39,7 @@ from shipway.graph.rewriting import rewrite
 
 __all__ = [
     "Extraction",
+    "NodeQuery",
     "OpsetChange",
     "add_constant",
     "add_input",
@@ -47,6 +49,8 @@ __all__ = [
     "change_shape",
     "convert_opset",
     "extract_graph",
+    "find_nodes",
+    "find_pattern",
     "inline_functions",
     "insert_node",
     "join_graphs",

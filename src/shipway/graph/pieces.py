@@ -8,8 +8,7 @@ import onnx_ir as ir
 
 from shipway.graph.facts.inference import infer_graph
 from shipway.graph.facts.knowledge import Knowledge
-from shipway.graph.library import Library
-from shipway.graph.locating import subgraphs_of
+from shipway.graph.locating import values_read
 
 __all__ = ["cut_pieces", "weights_bytes"]
 
@@ -63,10 +62,10 @@ class _Cutter:
     def __init__(self, model: ir.Model, most_bytes: int) -> None:
         self._model = model
         self._most_bytes = most_bytes
-        self._knowledge = Knowledge(model.graph, Library(model))
+        self._knowledge = Knowledge.of_model(model)
         infer_graph(model.graph, self._knowledge)
         self._nodes = list(model.graph)
-        self._reads = [tuple(dict.fromkeys(_values_read(node))) for node in self._nodes]
+        self._reads = [tuple(dict.fromkeys(values_read(node))) for node in self._nodes]
         self._last_read = {
             value: index for index, values in enumerate(self._reads) for value in values
         }
@@ -141,15 +140,3 @@ def _initializers(model: ir.Model) -> Iterator[ir.Value]:
 
 def _size_bytes(value: ir.Value) -> int:
     return 0 if value.const_value is None else value.const_value.nbytes
-
-
-def _values_read(node: ir.Node) -> Iterator[ir.Value]:
-    """Yield the values of the node's own graph that it reads, in its sub-graphs too."""
-    pending = [node]
-    while pending:
-        one = pending.pop()
-        read: list[ir.Value | None] = [*one.inputs]
-        for inner in subgraphs_of(one):
-            read.extend(inner.outputs)
-            pending.extend(inner)
-        yield from (value for value in read if value is not None and value.graph is node.graph)

@@ -24,6 +24,9 @@ __all__ = ["infer", "infer_graph"]
 
 _MODULES = (contraction, cutting, elementwise, movement)  # imported for the rules they register
 
+_BROKEN_RULES = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
+"""A model that breaks an operator's rules is the engine's to refuse: here it is unknown."""
+
 
 def infer(node: ir.Node, knowledge: Knowledge) -> list[Fact]:
     """Return a fact for each output of a node; it is not noted down."""
@@ -76,14 +79,15 @@ def _infer(
         tensor = tensor_of_node(node) if knowledge.is_function else None
         return [UNKNOWN if tensor is None else fact_of_tensor(tensor)]
     if node.op_type in CONTROL_FLOW:
-        return infer_control_flow(node, knowledge, lambda graph: infer_graph(graph, knowledge))
+        with contextlib.suppress(*_BROKEN_RULES):
+            return infer_control_flow(node, knowledge, lambda graph: infer_graph(graph, knowledge))
+        return []
     facts = [knowledge.fact(value) for value in inputs]
     rule = RULES.get(node.op_type)
     call = Call(node, inputs, facts, knowledge)
     own: Sequence[Fact] | None = None
     if rule is not None and facts:
-        # A model that breaks an operator's rules is the engine's to refuse: here it is unknown.
-        with contextlib.suppress(IndexError, KeyError, ZeroDivisionError, TypeError, ValueError):
+        with contextlib.suppress(*_BROKEN_RULES):
             own = rule(call)
     return _by_schema(call) if own is None else own
 

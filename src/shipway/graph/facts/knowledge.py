@@ -15,7 +15,7 @@ from shipway.graph.building import tensor_of_node
 from shipway.graph.facts.dims import ANY_SIGN, Dim, Poly, atom
 from shipway.graph.facts.fact import UNKNOWN, Fact
 from shipway.graph.library import Library
-from shipway.graph.weights import SparseTensor
+from shipway.graph.weights import AbsentTensor, SparseTensor
 
 __all__ = ["CONTENT_DTYPES", "CONTENT_SIZE", "Knowledge", "content_of", "fact_of_tensor"]
 
@@ -102,6 +102,11 @@ class Knowledge:
         self._tensors: dict[ir.Value, ir.TensorProtocol | None] = {}
         self._arrays: dict[ir.Value, NDArray[Any]] = {}
 
+    @classmethod
+    def of_model(cls, model: ir.Model) -> Knowledge:
+        """Return what is known of a model's main graph before anything is inferred."""
+        return cls(model.graph, Library(model))
+
     @property
     def opset(self) -> int:
         """Version of the standard operators."""
@@ -133,6 +138,14 @@ class Knowledge:
         self._facts[value] = fact
         return True
 
+    def fork(self) -> Knowledge:
+        """Return a copy, to try what would follow from something."""
+        copy = Knowledge(
+            self.body, self.library, nonempty=self.nonempty, bindings=dict(self.bindings)
+        )
+        copy._facts = dict(self._facts)
+        return copy
+
     def forget(self, value: ir.Value) -> None:
         """Forget a value that left the graph."""
         self._facts.pop(value, None)
@@ -147,9 +160,8 @@ class Knowledge:
     def is_constant(self, value: ir.Value | None) -> bool:
         """Whether a value has the same numbers in every run, which can be read."""
         tensor = self.tensor(value)
-        return not (
-            tensor is None or tensor.dtype is ir.DataType.STRING or isinstance(tensor, SparseTensor)
-        )
+        unread = isinstance(tensor, (AbsentTensor, SparseTensor))
+        return not (tensor is None or unread or tensor.dtype is ir.DataType.STRING)
 
     def tensor(self, value: ir.Value | None) -> ir.TensorProtocol | None:
         """Return an initializer that no caller can override; in a function, a Constant node's too."""

@@ -11,6 +11,7 @@ from shipway.graph.layout import MOVE_TRANSPOSES
 from shipway.graph.numbering import SAME_NODE, SAME_NUMBERS
 from shipway.graph.passes import (
     drop_expands,
+    drop_impossible_branches,
     drop_zero_states,
     fold_shapes,
     fuse_attentions,
@@ -44,6 +45,7 @@ __all__ = ["ALL_RULES", "PROFILES", "rules_of"]
 _PORTABLE = (
     lift_constants.RULE,
     inline_branches.RULE,
+    drop_impossible_branches.RULE,
     resolve_cast_likes.RULE,
     unpack_sequences.RULE,
     fold_shapes.RULE,

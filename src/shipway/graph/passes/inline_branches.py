@@ -7,16 +7,23 @@ import onnx_ir as ir
 from shipway.graph.rules import Rewrite, Rule
 from shipway.graph.view import View
 
-__all__ = ["RULE"]
+__all__ = ["RULE", "inlined"]
 
 
 def propose(node: ir.Node, view: View) -> Rewrite | None:
     """Propose the nodes of the branch that is always taken."""
-    condition = view.array(node.inputs[0])
-    if condition is None or condition.size != 1:
+    condition = view.knowledge.integers(node.inputs[0])
+    if condition is None or len(condition) != 1:
         return None
-    branches = [node.attributes[name].as_graph() for name in ("then_branch", "else_branch")]
-    branch, other = branches if condition.item() else reversed(branches)
+    return inlined(node, "then_branch" if condition[0] else "else_branch", view)
+
+
+def inlined(node: ir.Node, taken_branch: str, view: View) -> Rewrite | None:
+    """Return the nodes of one branch of an If instead of it, which they leave."""
+    names = ("then_branch", "else_branch")
+    branch, other = (
+        node.attributes[name].as_graph() for name in sorted(names, key=taken_branch.__ne__)
+    )
     if view.constants_are_nodes and len(branch.initializers) > 1 + len(other):
         return None
     values = list(branch.outputs)
