@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,9 +12,9 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from shipway.engines.base import Session
-from shipway.export.onnx_file import read_graph, read_specs
+from shipway.export.onnx_file import read_specs
 from shipway.export.portable import PortableModel
-from shipway.graph.loading import load_graph
+from shipway.graph.loading import load_graph, read_outline
 from shipway.graph.locating import locate_value
 from shipway.graph.saving import save_graph
 from shipway.progress import SILENT, Progress
@@ -21,6 +22,7 @@ from shipway.proof.graph import (
     Draws,
     find_differing,
     open_session,
+    pieces_notes,
     plan_trials,
     read_model,
     run_trials,
@@ -64,15 +66,17 @@ def prove_extraction(
         EngineError: A file does not load, or `whole` runs at no size.
     """
     part = find_model_file(part)
-    inputs, outputs = read_specs(read_graph(part))
+    inputs, outputs = read_specs(read_outline(part))
     with tempfile.TemporaryDirectory(prefix="shipway-proof-") as folder:
         tapped = Path(folder) / whole.name
         constants = _save_tapped(whole, tapped, inputs, outputs)
         model = read_model(tapped)
-        with (
-            open_session(model) as session,
-            open_session(PortableModel(inputs, outputs, onnx=part)) as actual,
-        ):
+        with contextlib.ExitStack() as stack:
+            session = stack.enter_context(open_session(model))
+            # Beside a model too large for the memory, the part is to take little of it as well.
+            in_pieces = "pieces" in session.effective
+            small = PortableModel(inputs, outputs, onnx=part)
+            actual = stack.enter_context(open_session(small, in_pieces=in_pieces))
             golden = _Whole(session, tuple(spec.name for spec in outputs))
             follower = _Part(actual, golden, constants)
             specs = bind_dims(model.inputs, sizes or {})
@@ -81,6 +85,7 @@ def prove_extraction(
             trials, notes = run_trials(
                 golden, follower, specs, plan, draws, seed=seed, progress=progress
             )
+            notes = (*notes, *pieces_notes(session, actual))
     return Proof("extraction", trials, notes)
 
 

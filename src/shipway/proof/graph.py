@@ -41,6 +41,7 @@ __all__ = [
     "find_differing",
     "open_model",
     "open_session",
+    "pieces_notes",
     "plan_trials",
     "prove_graphs",
     "read_model",
@@ -106,7 +107,7 @@ def prove_graphs(
         limits = _EXACT if kind == "exact" else limits_for(_PRECISION)
         plan.left_out = (NAN_FILL,) if finite else ()
         trials, notes = run_trials(golden, actual, specs, plan, draws, limits, seed, progress)
-        notes = (*notes, *_pieces_notes(golden, actual))
+        notes = (*notes, *pieces_notes(golden, actual))
     return Proof("graph", trials, notes)
 
 
@@ -190,13 +191,18 @@ def open_model(path: Path) -> Iterator[Session]:
 
 
 @contextlib.contextmanager
-def open_session(model: PortableModel) -> Iterator[Session]:
-    """Yield a session of ONNX Runtime with optimisation off; a large model runs in pieces."""
+def open_session(model: PortableModel, *, in_pieces: bool = False) -> Iterator[Session]:
+    """Yield a session of ONNX Runtime with optimisation off; a large model runs in pieces.
+
+    Args:
+        model: The model.
+        in_pieces: Run a small one in pieces too.
+    """
     engine = find_engine("onnxruntime")
     with tempfile.TemporaryDirectory(prefix="shipway-proof-") as scratch:
         folder = Path(scratch)
         whole = load_graph(require_onnx(model, engine.name))
-        if weights_bytes(whole) > _WHOLE_BYTES:
+        if in_pieces or weights_bytes(whole) > _WHOLE_BYTES:
             pieces = cut_pieces(whole, _PIECE_BYTES)
             with PiecewiseSession(model, whole, pieces, engine, _LEAN, folder) as session:
                 yield session
@@ -357,7 +363,8 @@ def _has_no_finite(array: NDArray[Any]) -> bool:
     return array.dtype.kind == "f" and array.size > 0 and not np.isfinite(array).any()
 
 
-def _pieces_notes(golden: Session, actual: Session) -> list[str]:
+def pieces_notes(golden: Session, actual: Session) -> list[str]:
+    """Say which side ran in pieces."""
     sides = {_BEFORE: golden, "the one after": actual}
     pieces = {side: session.effective.get("pieces") for side, session in sides.items()}
     return [

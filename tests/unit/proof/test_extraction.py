@@ -9,6 +9,7 @@ from shipway.errors import EngineError, UsageError
 from shipway.graph.extracting import extract_graph
 from shipway.graph.loading import load_graph
 from shipway.graph.saving import save_graph
+from shipway.proof import graph
 from shipway.proof.extraction import prove_extraction
 from shipway.proof.observation import observe_types
 
@@ -80,6 +81,14 @@ def test_sizes_are_fixed_in_both(files):
     proof = prove_extraction(whole, part, sizes={"n": 2}, nonempty=True)
     assert proof.passed, proof.reasons
     assert {trial.comparison.outputs[0].metrics.count for trial in proof.trials} == {6}
+
+
+def test_a_part_of_a_large_model_runs_in_pieces_like_the_model(files, monkeypatch):
+    whole, part = files(["a"], ["e"])
+    monkeypatch.setattr(graph, "_WHOLE_BYTES", 0)
+    proof = prove_extraction(whole, part, nonempty=True)
+    assert proof.passed, proof.reasons
+    assert sum("ran in 1 pieces" in note for note in proof.notes) == 2
 
 
 def test_a_part_of_another_model_is_refused(files, tmp_path):

@@ -71,7 +71,8 @@ def save_large(path):
         for name in ("h0", f"h{LAYERS}")
     ]
     graph = helper.make_graph(nodes, "large", ends[:1], ends[1:], weights)
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)]), path)
+    opsets = [helper.make_opsetid("", 20)]
+    onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=10), path)
     with (path.parent / "large.data").open("wb") as file:
         file.truncate(LAYERS * size_bytes)
 
