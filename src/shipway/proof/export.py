@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -13,8 +12,6 @@ from numpy.typing import NDArray
 from shipway.artifact import load_artifact
 from shipway.compare.outputs import compare_outputs
 from shipway.compare.results import Comparison, Coverage
-from shipway.engines.base import EngineOptions
-from shipway.engines.registry import find_engine
 from shipway.errors import EngineError, ExportError, ModelError, TensorError
 from shipway.export.portable import PortableModel
 from shipway.export.sizes import dynamic_dims, example_sizes
@@ -22,13 +19,11 @@ from shipway.files import write_json
 from shipway.progress import SILENT, Progress
 from shipway.proof.eager import EagerGolden
 from shipway.proof.results import Proof, Trial
+from shipway.proof.sessions import PRECISION, open_plainly
 from shipway.proof.sizes import SizePlan, plan_sizes
 from shipway.tensors import Tensors, random_feeds
 
 __all__ = ["prove_export", "save_proof"]
-
-_PRECISION = "f32"
-_OPTIONS = EngineOptions(precision=_PRECISION, optimize=False)
 
 
 class Runner(Protocol):
@@ -70,7 +65,7 @@ def prove_export(
     if model.onnx is None:
         raise ExportError("There is no ONNX model to prove.", hint="Export one: shipway export.")
     name = "torch" if module is None else "torch (eager)"
-    with _golden(model, module) as golden, _session(model, "onnxruntime") as actual:
+    with _golden(model, module) as golden, open_plainly(model) as actual:
         plan = _plan(model, golden, sizes)
         progress.start("prove the export", len(plan.sets) * input_sets)
         trials = []
@@ -98,18 +93,8 @@ def _golden(model: PortableModel, module: Any) -> Iterator[Runner]:
             f"{model.onnx} has no PyTorch program to be compared with: {reason}",
             hint="Prove it against the module itself: prove_export(model, module=module).",
         )
-    with _session(model, "torch") as session:
+    with open_plainly(model, "torch") as session:
         yield session
-
-
-@contextlib.contextmanager
-def _session(model: PortableModel, engine_name: str) -> Iterator[Runner]:
-    engine = find_engine(engine_name)
-    with tempfile.TemporaryDirectory(prefix="shipway-proof-") as folder:
-        lowered = engine.lower(model, Path(folder) / "lowered")
-        artifact = engine.compile(lowered, _OPTIONS, Path(folder))
-        with engine.load(artifact, _OPTIONS) as session:
-            yield session
 
 
 def _facts(model: PortableModel) -> Mapping[str, Any]:
@@ -162,11 +147,11 @@ def _try(
         comparison = compare_outputs(
             expected,
             actual.run(feeds),
-            precision=_PRECISION,
+            precision=PRECISION,
             golden_name=golden_name,
             actual_name="onnxruntime",
         )
     except EngineError as error:
         skipped = dict.fromkeys(expected, f"onnxruntime fails where PyTorch runs: {error}")
-        comparison = Comparison(golden_name, "onnxruntime", _PRECISION, (), Coverage(0, skipped))
+        comparison = Comparison(golden_name, "onnxruntime", PRECISION, (), Coverage(0, skipped))
     return Trial(f"random, seed {seed}", dict(sizes), comparison)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,8 +13,7 @@ from numpy.typing import NDArray
 from shipway.compare.outputs import compare_outputs
 from shipway.compare.results import Comparison, Coverage
 from shipway.compare.verdict import Limits, limits_for
-from shipway.engines.base import EngineOptions, Session
-from shipway.engines.registry import find_engine
+from shipway.engines.base import Session
 from shipway.errors import EngineError, TensorError
 from shipway.export.onnx_file import read_graph, read_specs
 from shipway.export.portable import PortableModel
@@ -27,14 +24,13 @@ from shipway.proof.graph_feeds import FILLS, find_ranges, hostile_feeds
 from shipway.proof.graph_probe import probe_sizes
 from shipway.proof.graph_signature import check_dynamic, check_names
 from shipway.proof.results import Proof, Trial
+from shipway.proof.sessions import PRECISION, open_plainly
 from shipway.proof.sizes import SizePlan, plan_sizes
 from shipway.source.modelfiles import find_model_file
 from shipway.tensors import Tensors, TensorSpec
 
 __all__ = ["prove_graphs", "run_at"]
 
-_PRECISION = "f32"
-_OPTIONS = EngineOptions(precision=_PRECISION, optimize=False)
 _BEFORE = "the model before"
 _EXACT = Limits(1e-6, 1e-5, 1e-6, 1e-3)
 """An engine sums in another order where a weight has become a constant, whatever the edit was."""
@@ -77,9 +73,9 @@ def prove_graphs(
     check_names(golden_model, actual_model, after)
     if sizes is None:
         check_dynamic(golden_model, actual_model, after)
-    with _session(golden_model) as golden, _session(actual_model) as actual:
+    with open_plainly(golden_model) as golden, open_plainly(actual_model) as actual:
         plan, specs = _plan(before, golden_model.inputs, golden, sizes, nonempty=nonempty)
-        limits = _EXACT if kind == "exact" else limits_for(_PRECISION)
+        limits = _EXACT if kind == "exact" else limits_for(PRECISION)
         draws = _Draws.find(golden, actual, specs, plan.sets[0])
         trials, notes = [], [*plan.notes, *draws.notes()]
         progress.start("prove the graph", len(plan.sets) * len(FILLS))
@@ -108,16 +104,6 @@ def _portable(path: Path) -> PortableModel:
     return PortableModel(inputs, anyhow, onnx=path)
 
 
-@contextlib.contextmanager
-def _session(model: PortableModel) -> Iterator[Session]:
-    engine = find_engine("onnxruntime")
-    with tempfile.TemporaryDirectory(prefix="shipway-proof-") as folder:
-        lowered = engine.lower(model, Path(folder) / "lowered")
-        artifact = engine.compile(lowered, _OPTIONS, Path(folder))
-        with engine.load(artifact, _OPTIONS) as session:
-            yield session
-
-
 def _try(session: Session, feeds: Tensors) -> tuple[Tensors | None, str]:
     try:
         return session.run(feeds), ""
@@ -129,7 +115,7 @@ def run_at(
     path: Path, specs: Sequence[TensorSpec], sets: Sequence[Mapping[str, int]]
 ) -> Iterator[str]:
     """Yield for each set of sizes why a model does not run there, "" where it does."""
-    with _session(_portable(path)) as session:
+    with open_plainly(_portable(path)) as session:
         for one in sets:
             _, feeds = next(hostile_feeds(specs, one, 0))
             yield _try(session, feeds)[1]
@@ -226,11 +212,11 @@ def _compare(
     found, why = _try(actual, feeds)
     if found is None:
         skipped = dict.fromkeys(expected, f"fails where {_BEFORE} runs: {why}")
-        return Comparison("before", "after", _PRECISION, (), Coverage(0, skipped))
+        return Comparison("before", "after", PRECISION, (), Coverage(0, skipped))
     if draws.settled:
         reason = "was random before, and is the same in each run now"
         skipped = dict.fromkeys(draws.settled, reason)
-        return Comparison("before", "after", _PRECISION, (), Coverage(0, skipped))
+        return Comparison("before", "after", PRECISION, (), Coverage(0, skipped))
     golden: dict[str, NDArray[Any]] = {
         name: array
         for name, array in expected.items()
@@ -245,7 +231,7 @@ def _compare(
     return compare_outputs(
         golden,
         found,
-        precision=_PRECISION,
+        precision=PRECISION,
         golden_name="before",
         actual_name="after",
         limits=limits if all(array.dtype != np.float16 for array in golden.values()) else None,
