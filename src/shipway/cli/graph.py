@@ -8,11 +8,12 @@ __all__ = ["graph"]
 
 graph = App(
     name="graph",
-    help="""ONNX graphs: read them, edit them, prove that an edit changed nothing.
+    help="""ONNX graphs: read them, edit them, prove that an edit changed nothing, check what they declare.
 
 ```
 shipway graph edit model.onnx set-domain --domain npu --version 1 --prove
 shipway graph prove before.onnx after.onnx
+shipway graph audit model.onnx
 ```
 """,
     version_flags=(),  # edits have a --version of their own: that of an opset
@@ -22,5 +23,5 @@ shipway graph prove before.onnx after.onnx
     exit_on_error=False,
     suppress_keyboard_interrupt=False,
 )
-for _name in ("edit", "prove"):
+for _name in ("audit", "edit", "prove"):
     graph.command(f"shipway.cli.graph_{_name}:{_name}", name=_name)

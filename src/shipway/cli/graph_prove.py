@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Literal
 
 from shipway.cli.flags import Flag, Many
 from shipway.cli.proving import show_proof
+from shipway.cli.sizes import read_named_sizes
 from shipway.cli.terminal import print_json, show_progress, start_log
-from shipway.errors import UsageError
 
 __all__ = ["prove"]
 
@@ -48,7 +47,7 @@ def prove(
     from shipway.proof.graph import prove_graphs
 
     start_log(quiet=json)
-    sizes = [_read_sizes(size)] if size else None
+    sizes = [read_named_sizes(size)] if size else None
     with show_progress() as progress:
         proof = prove_graphs(
             before,
@@ -65,13 +64,3 @@ def prove(
     else:
         show_proof(proof)
     return 0 if proof.passed else 1
-
-
-def _read_sizes(items: tuple[str, ...]) -> dict[str, int]:
-    sizes = {}
-    for item in items:
-        match = re.fullmatch(r"(.+)=(\d+)", item)
-        if match is None:
-            raise UsageError(f"--size takes name=number, not '{item}'.", hint="E.g. --size batch=3")
-        sizes[match[1]] = int(match[2])
-    return sizes

@@ -1,0 +1,398 @@
+"""Audits: what is declared rightly passes, each kind of false declaration is found and placed."""
+
+import numpy as np
+import onnx
+import onnx.parser
+import onnx.printer
+import pytest
+from onnx import helper, numpy_helper
+
+from shipway.errors import EngineError, ModelError, UsageError
+from shipway.proof.audit import audit_graph
+from shipway.proof.audit_dims import read_formula
+from shipway.proof.audit_fix import mend_declarations
+
+HEAD = '<ir_version: 10, opset_import: ["" : 20]>\nmain '
+
+
+def parsed(text, weights=None):
+    proto = onnx.parser.parse_model(HEAD + text)
+    for name, array in (weights or {}).items():
+        proto.graph.initializer.append(numpy_helper.from_array(array, name))
+    return proto
+
+
+@pytest.fixture
+def file(tmp_path):
+    def make(text, weights=None, change=None):
+        folder = tmp_path / "a folder"
+        folder.mkdir(exist_ok=True)
+        proto = parsed(text, weights)
+        if change is not None:
+            change(proto)
+        onnx.save(proto, folder / "model.onnx")
+        return folder / "model.onnx"
+
+    return make
+
+
+def run(path, **options):
+    """Audit without sizes of 0, each of which takes a process of its own."""
+    return audit_graph(path, nonempty=True, **options)
+
+
+def audit(path, **options):
+    return run(path, **options).audit
+
+
+def found(result):
+    return {(one.severity, one.kind, one.value) for one in result.findings}
+
+
+RIGHT = {
+    "names": "(float[n,4] x) => (float[n,4] y) <float[n,4] r> { r = Relu(x)  y = Abs(r) }",
+    "formulas": "(float[n,4] x) => (float[m,4] y) { y = Concat<axis=0>(x, x) }",
+    "no shape inside": "(float[n,4] x) => (float[n,4] y) { r = Relu(x)  y = Abs(r) }",
+    "a scalar": "(float x) => (float y) { y = Relu(x) }",
+    "an empty input": "(float[0,4] x) => (float[0,4] y) { y = Relu(x) }",
+    "no dynamic dimension": "(float[2,4] x) => (float[2,4] y) { y = Relu(x) }",
+    "a state with the batch second": (
+        "(float[n,4] x) => (float[1,n,4] y) <int64[1] a = {0}> { y = Unsqueeze(x, a) }"
+    ),
+    "a size that depends on numbers": "(float[n] x) => (int64[1,k] y) { y = NonZero(x) }",
+    "two dimensions": "(float[n,k] x) => (float[k,n] y) { y = Transpose<perm=[1,0]>(x) }",
+}
+
+
+@pytest.mark.parametrize("what", RIGHT)
+def test_what_is_right_passes(file, what):
+    def formula(proto):
+        if what == "formulas":
+            proto.graph.output[0].type.tensor_type.shape.dim[0].dim_param = "2*n"
+
+    result = audit(file(RIGHT[what], change=formula))
+    assert result.passed
+    assert not result.findings
+    assert result.coverage.total == len(parsed(RIGHT[what]).graph.node)
+
+
+FALSE = {
+    "a size that is baked in": (
+        "(float[n,4] x) => (float[3,4] y) { y = Relu(x) }",
+        ("error", "false-shape", "y"),
+    ),
+    "a name that is another size": (
+        "(float[n,4] x) => (float[n,4] y) { y = Concat<axis=0>(x, x) }",
+        ("error", "false-shape", "y"),
+    ),
+    "a rank": (
+        "(float[n,4] x) => (float[n,4,1] y) { y = Relu(x) }",
+        ("error", "false-shape", "y"),
+    ),
+    "a value inside": (
+        "(float[n,4] x) => (float[n,4] y) <float[1,4] r> { r = Relu(x)  y = Abs(r) }",
+        ("error", "false-shape", "r"),
+    ),
+    "a dtype": (
+        "(float[n,4] x) => (float[n,4] y) { y = Cast<to=7>(x) }",
+        ("error", "false-dtype", "y"),
+    ),
+    "a batch that only one size passes": (
+        "(float[n,4] x) => (float[k,2] y) <int64[2] t = {6,2}> { y = Reshape(x, t) }",
+        ("error", "fixed-dim", "n"),
+    ),
+    "a smallest size": (
+        "(float[1,1,h,8] x) => (float[1,1,k,6] y) <float[1,1,3,3] w> { y = Conv(x, w) }",
+        ("warning", "fails", "h"),
+    ),
+    "the first sample only": (
+        "(float[n,4] x) => (float[4] y) <int64 i = {0}> { y = Gather<axis=0>(x, i) }",
+        ("warning", "ignored-dim", "n"),
+    ),
+    "a sum over the samples": (
+        "(float[n,4] x) => (float[1,4] y) <int64[1] i = {0}> { y = ReduceSum(x, i) }",
+        ("info", "ignored-dim", "n"),
+    ),
+    "the first three samples": (
+        (
+            "(float[n,4] x) => (float[k,4] y) <int64[1] a = {0}, int64[1] b = {3}> "
+            "{ y = Slice(x, a, b, a) }"
+        ),
+        ("warning", "fixed-dim", "y"),
+    ),
+    "samples that are merged": (
+        "(float[n,4] x) => (float[1,k] y) <int64[2] t = {1,-1}> { y = Reshape(x, t) }",
+        ("warning", "merged-dim", "y"),
+    ),
+    "one name for two sizes": (
+        "(float[n,4] x) => (float[k,4] y, float[k,4] z) { y = Concat<axis=0>(x, x)  z = Relu(x) }",
+        ("error", "one-name", "k"),
+    ),
+    "a name too many": (
+        "(float[n,4] x) => (float[k,4] y) { y = Relu(x) }",
+        ("info", "equal-names", "k"),
+    ),
+    "a name for a constant": (
+        "(float[n,4] x) => (float[n,k] y) { y = Relu(x) }",
+        ("info", "equal-names", "k"),
+    ),
+    "an output that is a constant": (
+        (
+            "(float[n,4] x) => (float[n,4] y, float[2] z) <float[2] c = {1.0,2.0}> "
+            "{ y = Relu(x)  z = Abs(c) }"
+        ),
+        ("info", "independent", "z"),
+    ),
+    "two sizes that must be equal": (
+        (
+            "(float[n,4] x, float[m,4] z) => (float[n,4] y) <int64[1] a = {0}> "
+            "{ s = Shape(x)  w = Reshape(z, s)  y = Add(x, w) }"
+        ),
+        ("warning", "equal-names", "n"),
+    ),
+}
+
+
+@pytest.mark.parametrize("what", FALSE)
+def test_what_is_false_is_found(file, what):
+    text, expected = FALSE[what]
+    weights = {"w": np.ones((1, 1, 3, 3), np.float32)} if "Conv" in text else {}
+    result = audit(file(text, weights))
+    assert expected in found(result)
+    assert result.passed is (expected[0] != "error")
+
+
+def test_a_finding_says_what_was_declared_what_came_and_where(file):
+    text = "(float[n,4] x) => (float[3,4] y) { y = Relu(x) }"
+    path = file(text, change=lambda proto: setattr(proto.graph.node[0], "name", "last/relu 1"))
+    (finding,) = audit_graph(path).audit.findings
+    assert finding.declared == "[3,4]"
+    assert {one.came for one in finding.seen} == {"[0,4]", "[1,4]", "[6,4]"}
+    assert (finding.place.node, finding.place.op) == ("last/relu 1", "Relu")
+    assert "--write" in finding.hint
+    assert "declared [3,4]; [1,4] came at n=1" in finding.message
+
+
+def test_a_failure_names_the_node_and_the_sizes_that_run(file):
+    text = "(float[n,4] x) => (float[k,2] y) <int64[2] t = {6,2}> { y = Reshape(x, t) }"
+    path = file(text, change=lambda proto: setattr(proto.graph.node[0], "name", "view"))
+    finding = next(one for one in audit(path).findings if one.kind == "fixed-dim")
+    assert finding.place.node == "view"
+    assert "runs at 3 only" in finding.message
+    assert {one.sizes["n"] for one in finding.seen} == {1, 2, 4, 5, 6}
+
+
+def test_a_shape_that_is_false_at_zero_only_is_a_warning(file):
+    text = (
+        "(float[n,4] x) => (float[m,4] y) <int64[1] a = {0}, int64[1] o = {1}> "
+        "{ s = Shape(x)  b = Slice(s, a, o)  c = Max(b, o)  f = Slice(s, o, t)  d = Concat<axis=0>(c, f)"
+        "  y = ConstantOfShape(d) }"
+    )
+    weights = {"t": np.array([2], np.int64)}
+
+    def name(proto):
+        proto.graph.output[0].type.tensor_type.shape.dim[0].dim_param = "n"
+
+    result = audit_graph(file(text, weights, name)).audit
+    assert ("warning", "false-shape", "y") in found(result)
+    assert result.passed
+
+
+def test_a_failing_zero_is_a_note(file):
+    text = "(float[1,1,h,8] x) => (float[1,1,h,8] y) <float[1,1,1,1] w> { y = Conv(x, w) }"
+    result = audit_graph(file(text, {"w": np.ones((1, 1, 1, 1), np.float32)})).audit
+    assert result.passed
+    assert any("h=0" in note for note in result.notes)
+
+
+def test_what_lies_inside_or_is_no_tensor_is_said_not_to_be_checked(file):
+    text = (
+        "(float[n,4] x, bool c) => (float[n,4] y) { s = SequenceConstruct(x, x)  i = SequenceLength(s)"
+        "  y = If(c) <then_branch = g1 () => (float[n,4] a) { a = Relu(x) },"
+        " else_branch = g2 () => (float[n,4] b) { b = Abs(x) }> }"
+    )
+    coverage = audit(file(text)).coverage
+    reasons = {name: reason for reason, names in coverage.unchecked.items() for name in names}
+    assert reasons == {
+        "s": "is no tensor",
+        "i": "declares no shape",
+        "a": "lies inside If, Loop, Scan or a function",
+        "b": "lies inside If, Loop, Scan or a function",
+    }
+    assert (coverage.checked, coverage.total) == (1, 5)
+
+
+def test_a_false_shape_inside_a_branch_does_not_disturb(file):
+    text = (
+        "(float[n,4] x, bool c) => (float[n,4] y) "
+        "{ y = If(c) <then_branch = g1 () => (float[1,4] a) { a = Relu(x) },"
+        " else_branch = g2 () => (float[1,4] b) { b = Abs(x) }> }"
+    )
+    assert audit(file(text)).passed
+
+
+def test_names_may_hold_anything(file):
+    def change(proto):
+        graph = proto.graph
+        graph.input[0].name = graph.node[0].input[0] = "in put/0"
+        graph.node[0].output[0] = graph.node[1].input[0] = graph.value_info[0].name = "r/e lu:0"
+        graph.output[0].name = graph.node[1].output[0] = "out put"
+        graph.input[0].type.tensor_type.shape.dim[0].dim_param = "batch size"
+        graph.output[0].type.tensor_type.shape.dim[0].dim_param = "batch size"
+
+    path = file(RIGHT["names"], change=change)
+    result = audit(path, sizes={"batch size": 5})
+    assert result.passed
+    assert {"batch size": 5} in [dict(one) for one in result.sizes]
+    assert result.coverage.checked == 2
+
+
+def test_a_dimension_without_a_name_is_tried_too(file):
+    def change(proto):
+        proto.graph.input[0].type.tensor_type.shape.dim[0].ClearField("dim_param")
+
+    result = audit(file("(float[n,4] x) => (float[3,4] y) { y = Relu(x) }", change=change))
+    assert ("error", "false-shape", "y") in found(result)
+    assert {"x[0]": 6} in [dict(one) for one in result.sizes]
+
+
+def test_an_input_size_that_follows_from_another(file):
+    def change(proto):
+        proto.graph.input[1].type.tensor_type.shape.dim[0].dim_param = "2*n"
+
+    text = (
+        "(float[n,4] x, float[m,4] z) => (float[m,4] y) { c = Concat<axis=0>(x, x)  y = Add(c, z) }"
+    )
+    result = audit(file(text, change=change))
+    assert not result.findings
+    assert all(set(one) == {"n"} for one in result.sizes)
+
+
+def test_an_unsorted_graph_with_a_function_and_external_data(tmp_path):
+    proto = onnx.parser.parse_model(
+        '<ir_version: 10, opset_import: ["" : 20, "mine" : 1]>\n'
+        "main (float[n,64] x) => (float[1,64] y) <float[64,64] w> "
+        "{ m = MatMul(x, w)  y = mine.twice(m) }\n"
+        '<domain: "mine", opset_import: ["" : 20]>\n'
+        "twice (a) => (b) { b = Add(a, a) }"
+    )
+    weight = np.random.default_rng(0).standard_normal((64, 64)).astype(np.float32)
+    proto.graph.initializer.append(numpy_helper.from_array(weight, "w"))
+    onnx.save(proto, tmp_path / "m.onnx", save_as_external_data=True, size_threshold=0)
+    audited = run(tmp_path / "m.onnx")
+    assert found(audited.audit) == {("error", "false-shape", "y")}
+    (tmp_path / "mended").mkdir()
+    mended = mend_declarations(tmp_path / "m.onnx", audited, tmp_path / "mended" / "m.onnx")
+    assert audit(mended.path).passed
+    after = onnx.load(mended.path)
+    assert numpy_helper.to_array(after.graph.initializer[0]).tobytes() == weight.tobytes()
+    assert [function.name for function in after.functions] == ["twice"]
+
+
+def test_indices_stay_within_the_table(file):
+    text = "(int64[n] x) => (float[n,3] y) { y = Gather(w, x) }"
+    assert audit(file(text, {"w": np.ones((4, 3), np.float32)})).passed
+
+
+MENDED = {
+    "a name": ("(float[n,4] x) => (float[3,4] y) { y = Relu(x) }", ["n", 4]),
+    "a formula": ("(float[n,4] x) => (float[n,4] y) { y = Concat<axis=0>(x, x) }", ["2*n", 4]),
+    "a sum": (
+        "(float[n,4] x, float[m,4] z) => (float[7,4] y) { y = Concat<axis=0>(x, z) }",
+        ["n + m", 4],
+    ),
+    "a rank": ("(float[n,4] x) => (float[n,4,1] y) { y = Relu(x) }", ["n", 4]),
+    "what only execution knows": (
+        "(float[n] x) => (int64[1,2] y) { y = NonZero(x) }",
+        [1, None],
+    ),
+}
+
+
+@pytest.mark.parametrize("what", MENDED)
+def test_what_is_false_is_replaced_by_what_is_inferred(file, tmp_path, what):
+    text, shape = MENDED[what]
+    path = file(text)
+    mended = mend_declarations(path, run(path), tmp_path / "mended.onnx")
+    dims = onnx.load(mended.path).graph.output[0].type.tensor_type.shape.dim
+    assert [getattr(dim, dim.WhichOneof("value") or "", None) for dim in dims] == shape
+    assert audit(mended.path).passed
+    assert mended.to_json()["opened" if None in shape else "replaced"] == ["y"]
+
+
+def test_a_false_dtype_is_replaced(file, tmp_path):
+    path = file("(float[n,4] x) => (float[n,4] y) { y = Cast<to=7>(x) }")
+    mended = mend_declarations(path, run(path), tmp_path / "mended.onnx")
+    assert audit(mended.path).passed
+    assert onnx.load(mended.path).graph.output[0].type.tensor_type.elem_type == 7
+
+
+def test_a_true_model_is_written_as_it_was(file, tmp_path):
+    path = file(RIGHT["names"])
+    mended = mend_declarations(path, run(path), tmp_path / "mended.onnx")
+    before, after = (onnx.printer.to_text(onnx.load(one)) for one in (path, mended.path))
+    assert after == before
+    assert not mended.replaced
+
+
+def test_a_model_that_runs_nowhere_is_an_error(file):
+    text = "(float[n,4] x) => (float[7,3] y) <int64[2] t = {7,3}> { y = Reshape(x, t) }"
+    with pytest.raises(EngineError, match="runs at no size that was tried; at n=3") as caught:
+        audit(file(text))
+    assert "--size n=" in caught.value.hint
+
+
+def test_a_size_of_no_dimension_is_refused(file):
+    with pytest.raises(UsageError, match="no dynamic dimension 'batch'") as caught:
+        audit(file(RIGHT["names"]), sizes={"batch": 3})
+    assert "n" in caught.value.hint
+
+
+def test_an_input_that_numbers_cannot_be_made_for_is_refused(tmp_path):
+    kind = helper.make_tensor_sequence_value_info("s", onnx.TensorProto.FLOAT, [2])
+    out = helper.make_tensor_value_info("y", onnx.TensorProto.INT64, [])
+    graph = helper.make_graph(
+        [helper.make_node("SequenceLength", ["s"], ["y"])], "g", [kind], [out]
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    onnx.save(model, tmp_path / "m.onnx")
+    with pytest.raises(ModelError, match="'s' is no tensor"):
+        audit(tmp_path / "m.onnx")
+
+
+def test_an_audit_is_plain_data(file):
+    data = audit(file(FALSE["a size that is baked in"][0])).to_json()
+    assert data["schema_version"] == 1
+    assert data["passed"] is False
+    assert data["counts"] == {"error": 1, "warning": 0, "info": 0}
+    assert data["findings"][0]["place"]["op"] == "Relu"
+    assert data["coverage"] == {"checked": 1, "total": 1, "unchecked": {}}
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [
+        ("n", 9),
+        ("2*n", 18),
+        ("n + m", 13),
+        ("(n - 1)//2 + 1", 5),
+        ("floor(n/2 + 1/2)", 5),
+        ("Max(1, n)", 9),
+        ("-n + m", -5),
+        ("n/2", None),
+        ("n//(m - 4)", None),
+        ("ceiling(n/m)", 3),
+    ],
+)
+def test_formulas_are_evaluated(text, size):
+    formula = read_formula(text, {"n", "m"})
+    assert formula is not None
+    assert formula({"n": 9, "m": 4}) == size
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["k", "n + k", "3", "n.real", "n[0]", "n if n else m", "n(", "", "__import__('os')", "n**n"],
+)
+def test_what_is_no_formula_is_a_name(text):
+    assert read_formula(text, {"n", "m"}) is None
