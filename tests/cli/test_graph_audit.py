@@ -93,3 +93,27 @@ def test_a_truncated_model_is_named(shipway, model):
     done = shipway("graph", "audit", model)
     assert done.returncode == 4
     assert "a model.onnx" in done.stderr
+
+
+NET = """
+import torch
+
+
+class Net(torch.nn.Module):
+    def forward(self, x):
+        return x.squeeze() * 2
+"""
+
+
+def test_an_export_that_loses_a_size_fails_and_says_where(shipway, tmp_path):
+    (tmp_path / "net.py").write_text(NET)
+    words = ("export", "net.py:Net", "--input", "x:float32[batch,4]", "--sets", "1")
+    done = shipway(*words, cwd=tmp_path)
+    assert done.returncode == 1, done.stderr
+    printed = " ".join(done.stdout.split())
+    assert "The module takes batch=1 and its export does not" in printed
+    assert "at net.py:7: return x.squeeze() * 2" in printed
+    assert "--bound batch=2..12" in printed
+    again = shipway(*words, "--bound", "batch=2..12", "--json", cwd=tmp_path)
+    assert again.returncode == 0, again.stdout
+    assert json.loads(again.stdout)["proof"]["findings"] == []

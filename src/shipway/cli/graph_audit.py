@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from shipway.cli.findings import finding_lines
 from shipway.cli.flags import Flag, Many
 from shipway.cli.sizes import read_named_sizes
 from shipway.cli.terminal import print_json, print_result, show_progress, start_log
 
 if TYPE_CHECKING:
     from shipway.proof.audit_fix import Mended
-    from shipway.proof.audit_results import Audit, AuditFinding
+    from shipway.proof.audit_results import Audit
 
 __all__ = ["audit"]
-
-_MOST_ALIKE = 5
 
 
 def audit(
@@ -79,7 +77,7 @@ def _show(audit: Audit, mended: Mended | None) -> None:
     )
     verdict = "PASS" if audit.passed else "FAIL"
     print_result(f"  audit   {verdict}: {counts or 'nothing false'}, at {len(audit.sizes)} sizes")
-    for line in _lines(audit.findings):
+    for line in finding_lines(audit.findings):
         print_result(line)
     coverage = audit.coverage
     print_result(f"  values  {coverage.checked} of {coverage.total} checked")
@@ -89,30 +87,3 @@ def _show(audit: Audit, mended: Mended | None) -> None:
         print_result(f"  note    {note}")
     if mended is not None:
         print_result(f"wrote {mended.path}: {mended.words}")
-
-
-def _lines(findings: tuple[AuditFinding, ...]) -> Iterator[str]:
-    """Write the findings, of many of one kind the first ones."""
-    shown: dict[tuple[str, str], int] = {}
-    hints: set[str] = set()
-    for finding in findings:
-        key = (finding.severity, finding.kind)
-        shown[key] = shown.get(key, 0) + 1
-        if shown[key] > _MOST_ALIKE:
-            continue
-        yield f"  {finding.severity:8}{finding.message}"
-        if where := _where(finding):
-            yield f"          at {where}"
-        if finding.hint and finding.hint not in hints:
-            hints.add(finding.hint)
-            yield f"  hint:   {finding.hint}"
-    for (severity, kind), count in shown.items():
-        if count > _MOST_ALIKE:
-            yield f"  {severity:8}and {count - _MOST_ALIKE} more of {kind}; --json lists them"
-
-
-def _where(finding: AuditFinding) -> str:
-    place = finding.place
-    node = f"{place.op} '{place.node}'" if place.op else ""
-    module = f"module {place.module}" if place.module else ""
-    return ", ".join(filter(None, (node, module, place.source)))

@@ -138,7 +138,8 @@ def _proof_detail(proof: dict[str, Any]) -> str:
     reasons = dict.fromkeys(
         reason for trial in proof["trials"] for reason in _reasons(trial["comparison"])
     )
-    return found if proof["passed"] else "; ".join([found, *reasons])
+    false = [one["message"] for one in proof.get("findings", ()) if one["severity"] == "error"]
+    return found if proof["passed"] else "; ".join([found, *reasons, *false])
 
 
 def _reasons(comparison: dict[str, Any]) -> list[str]:

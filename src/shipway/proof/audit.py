@@ -6,10 +6,12 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 
 import onnx_ir as ir
 
 from shipway.errors import EngineError
+from shipway.export.sizes import Bounds
 from shipway.graph.loading import load_graph
 from shipway.progress import SILENT, Progress
 from shipway.proof.audit_declared import (
@@ -60,6 +62,7 @@ def audit_graph(
     path: Path,
     *,
     sizes: Mapping[str, int] | None = None,
+    bounds: Bounds = MappingProxyType({}),
     seed: int = 0,
     nonempty: bool = False,
     progress: Progress = SILENT,
@@ -72,6 +75,7 @@ def audit_graph(
         path: The .onnx file; a name map beside it leads to modules and lines of code.
         sizes: Usual sizes of dynamic dimensions, from which others are tried; where none is given
             those of an export are.
+        bounds: Smallest and largest size of a dimension; nothing else is tried.
         seed: Of the inputs.
         nonempty: Leave out sizes of 0.
         progress: Told of every run.
@@ -90,7 +94,7 @@ def audit_graph(
     with open_tapped(path, inputs.specs) as session:
         progress.start("audit the graph")
         execution = _Execution(session, inputs, seed, progress)
-        trials = try_sizes(inputs, sizes or {}, execution.find_usual, execution.attempt)
+        trials = try_sizes(inputs, sizes or {}, bounds, execution.find_usual, execution.attempt)
         execution.try_fills(trials.usual)
         if not nonempty:
             execution.try_empty(path, trials)
@@ -102,6 +106,7 @@ def audit_graph(
         tuple(sorted(findings, key=_rank)),
         coverage,
         tuple(map(dict, tried)),
+        tuple(name for name, said in declared.items() if said.is_output),
         tuple(trials.notes),
     )
     return Audited(audit, tuple(execution.runs), session.dtypes)

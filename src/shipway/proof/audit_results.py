@@ -61,7 +61,7 @@ class AuditFinding:
     Args:
         severity: "error": false. "warning": probably not what is wanted. "info": good to know.
         kind: "false-shape", "false-dtype", "fails", "fixed-dim", "ignored-dim", "merged-dim",
-            "one-name", "equal-names" or "independent".
+            "one-name", "equal-names" or "independent"; "lost-size" in the proof of an export.
         value: The value or dimension it is about.
         message: What was declared, and what came.
         declared: The declaration, as text; "" where the finding is about none.
@@ -128,6 +128,7 @@ class Audit:
         findings: Errors first, outputs before what lies inside.
         coverage: How much was checked.
         sizes: Sets of sizes at which the model ran.
+        outputs: Names of the model's outputs.
         notes: What was not tried, and why.
     """
 
@@ -135,6 +136,7 @@ class Audit:
     findings: tuple[AuditFinding, ...]
     coverage: AuditCoverage
     sizes: tuple[Mapping[str, int], ...]
+    outputs: tuple[str, ...]
     notes: tuple[str, ...] = ()
 
     @property
@@ -157,6 +159,7 @@ class Audit:
             "counts": dict(self.counts),
             "coverage": self.coverage.to_json(),
             "sizes": [dict(one) for one in self.sizes],
+            "outputs": list(self.outputs),
             "findings": [finding.to_json() for finding in self.findings],
             "notes": list(self.notes),
         }

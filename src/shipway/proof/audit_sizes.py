@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
 
-from shipway.export.sizes import example_sizes
+from shipway.export.sizes import Bounds, example_sizes
 from shipway.proof.audit_inputs import AuditInputs
 
 __all__ = ["SizeTrials", "Sizes", "Trying", "try_sizes"]
@@ -29,6 +29,7 @@ class SizeTrials:
     Args:
         usual: Sizes that the others are made of; empty where the model runs nowhere, or has no
             dynamic dimension.
+        bounds: Smallest and largest size of a dimension.
         ran: Sizes at which each dimension ran while the others were at their usual size.
         failed: Sizes at which it did not, and why.
         ties: Dimensions that run only together, with the first of each group.
@@ -36,7 +37,8 @@ class SizeTrials:
         notes: What was not tried.
     """
 
-    usual: Sizes = field(default_factory=dict)
+    usual: Sizes
+    bounds: Bounds
     ran: dict[str, list[int]] = field(default_factory=dict)
     failed: dict[str, dict[int, str]] = field(default_factory=dict)
     ties: dict[str, tuple[str, ...]] = field(default_factory=dict)
@@ -47,6 +49,7 @@ class SizeTrials:
 def try_sizes(
     inputs: AuditInputs,
     given: Mapping[str, int],
+    bounds: Bounds,
     find_usual: Callable[[Iterator[Sizes]], Sizes],
     attempt: Trying,
 ) -> SizeTrials:
@@ -55,13 +58,14 @@ def try_sizes(
     Args:
         inputs: The model's inputs.
         given: Usual sizes the user gave.
+        bounds: Smallest and largest size of a dimension.
         find_usual: Returns the first of the candidates at which the model runs.
         attempt: Runs the model.
 
     Raises:
         EngineError: `find_usual` found none.
     """
-    trials = SizeTrials(find_usual(_candidates(inputs, given)))
+    trials = SizeTrials(find_usual(_candidates(inputs, given)), bounds)
     names = inputs.names
     for name in names[:_MOST_DIMS]:
         _vary((name,), trials, attempt)
@@ -110,7 +114,8 @@ def _vary(names: Sequence[str], trials: SizeTrials, attempt: Trying) -> None:
     first = names[0]
     usual = trials.usual[first]
     ran, failed = [usual], trials.failed.setdefault(first, {})
-    for candidates in (_smaller(usual), _larger(usual)):
+    low, high = trials.bounds.get(first, (1, None))
+    for candidates in (_smaller(usual, low), _larger(usual, high)):
         for size in candidates:
             why = attempt(trials.usual | dict.fromkeys(names, size))
             if not why:
@@ -120,16 +125,17 @@ def _vary(names: Sequence[str], trials: SizeTrials, attempt: Trying) -> None:
     trials.ran[first] = sorted(ran)
 
 
-def _smaller(usual: int) -> Iterator[int]:
-    size = 1
+def _smaller(usual: int, low: int) -> Iterator[int]:
+    size = low
     while size < usual:
         yield size
         size *= 2
 
 
-def _larger(usual: int) -> Iterator[int]:
-    sizes = (2 * usual, usual + usual // 2, usual + 1, usual + 2)
-    yield from dict.fromkeys(size for size in sizes if size > usual)
+def _larger(usual: int, high: int | None) -> Iterator[int]:
+    for size in dict.fromkeys((2 * usual, usual + usual // 2, usual + 1, usual + 2)):
+        if size > usual and (high is None or size <= high):
+            yield size
 
 
 def _find_ties(trials: SizeTrials, attempt: Trying) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -14,13 +14,15 @@ from shipway.compare.outputs import compare_outputs
 from shipway.compare.results import Comparison, Coverage
 from shipway.errors import EngineError, ExportError, ModelError, TensorError
 from shipway.export.portable import PortableModel
-from shipway.export.sizes import dynamic_dims, example_sizes
+from shipway.export.sizes import Bounds, dynamic_dims, example_sizes
 from shipway.files import write_json
 from shipway.progress import SILENT, Progress
+from shipway.proof.audit_results import AuditFinding
 from shipway.proof.eager import EagerGolden
 from shipway.proof.results import Proof, Trial
 from shipway.proof.sessions import PRECISION, open_plainly
 from shipway.proof.sizes import SizePlan, plan_sizes
+from shipway.proof.survival import audit_export, find_lost_sizes
 from shipway.tensors import Tensors, random_feeds
 
 __all__ = ["prove_export", "save_proof"]
@@ -40,12 +42,15 @@ def prove_export(
     seed: int = 0,
     sizes: Sequence[Mapping[str, int]] | None = None,
     module: Any = None,
+    original: Callable[[], Any] | None = None,
     progress: Progress = SILENT,
 ) -> Proof:
     """Run golden and the ONNX model on the same random inputs and compare every output.
 
     Both run in f32 without graph optimisation, so that a difference is the export's. A size at
-    which ONNX Runtime fails and PyTorch does not, fails the proof.
+    which ONNX Runtime fails and PyTorch does not, fails the proof. So does a dynamic dimension that
+    is none any more: a size that the module takes and the exported program refuses, or an output
+    whose declared shape is false.
 
     Args:
         model: What `export_model` returned.
@@ -55,6 +60,8 @@ def prove_export(
             smallest and larger ones, each as far as PyTorch accepts it.
         module: The torch.nn.Module the model was exported from. It then is golden instead of the
             saved program; needed where torch.export refused it.
+        original: Returns that module, None where there is none; asked where the saved program
+            refuses a size.
         progress: Told of every trial.
 
     Raises:
@@ -74,7 +81,24 @@ def prove_export(
                 number = seed + index * input_sets + repeat
                 trials.append(_try(model, golden, actual, one, number, golden_name=name))
                 progress.advance()
-    return Proof("export", tuple(trials), tuple(plan.notes))
+    findings: list[AuditFinding] = []
+    notes = [*plan.notes, *_why_eager(model)]
+    if sizes is None and dynamic_dims(model.inputs):
+        if module is None and original is not None:
+            findings += find_lost_sizes(model, plan.sets[0], plan.refused, original)
+        found, more = audit_export(model.onnx, plan.sets[0], _bounds(model), progress)
+        findings, notes = [*findings, *found], [*notes, *more]
+    return Proof("export", tuple(trials), tuple(notes), tuple(findings))
+
+
+def _why_eager(model: PortableModel) -> list[str]:
+    """Say why there is no exported program: the line that loses a dimension, as a rule."""
+    reason = str(_facts(model).get("program", ""))
+    return [f"no exported program: {reason.removeprefix('none: ')}"] if reason else []
+
+
+def _bounds(model: PortableModel) -> Bounds:
+    return {name: (low, high) for name, (low, high) in _facts(model).get("bounds", {}).items()}
 
 
 def save_proof(proof: Proof, path: Path) -> None:
@@ -124,11 +148,14 @@ def _plan(
     facts = _facts(model)
     names = dynamic_dims(model.inputs)
     known = facts.get("example_sizes", {})
-    bounds = {name: (low, high) for name, (low, high) in facts.get("bounds", {}).items()}
+    bounds = _bounds(model)
     usual = next(example_sizes(model.inputs, bounds))
     plan = plan_sizes({name: known.get(name, usual[name]) for name in names}, bounds, accepts)
     if not plan.sets:
         raise EngineError(f"PyTorch does not run at the sizes of the export: {plan.notes[0]}.")
+    for name in names:
+        # Where all dimensions must not be small together, one sample alone would not be tried.
+        plan.add(plan.sets[0] | {name: bounds.get(name, (1, None))[0]})
     return plan
 
 
