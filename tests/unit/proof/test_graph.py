@@ -1,6 +1,4 @@
-"""Proofs of edits: what is right passes, every kind of wrong is caught, and bisection names the rule."""
-
-from dataclasses import replace
+"""Proofs of edits: what is right passes, every kind of wrong is caught."""
 
 import numpy as np
 import onnx
@@ -9,13 +7,8 @@ import pytest
 from onnx import numpy_helper
 
 from shipway.errors import EngineError, ModelError
-from shipway.graph.loading import load_graph
-from shipway.graph.passes import catalogue
-from shipway.graph.rules import Rewrite, Rule
-from shipway.graph.saving import save_graph
-from shipway.graph.simplify import SimplifyOptions, simplify_graph
 from shipway.proof.graph import prove_graphs
-from shipway.proof.graph_bisect import bisect_changes, bisect_simplification
+from shipway.proof.graph_bisect import bisect_changes
 
 HEAD = '<ir_version: 10, opset_import: ["" : 20]>\nmain '
 NUMBERS = np.random.default_rng(0)
@@ -161,65 +154,6 @@ def test_bisection_finds_the_first_wrong_change(guilty):
 
     assert bisect_changes(19, passes) == guilty
     assert len(asked) <= 5
-
-
-CHAIN = (
-    "(float[n,4] x) => (float[n,3] y) <float[4,3] w, float[3] b> {\n"
-    "  a = Identity(x)\n  t = Transpose<perm=[1,0]>(a)\n  u = Transpose<perm=[1,0]>(t)\n  r = Relu(u)\n"
-    "  m = MatMul(r, w)\n  o = Add(m, b)\n  e = Exp(o)\n  i = Reciprocal(e)\n  y = Mul(o, i)\n}"
-)
-
-
-def spoiled(rule):
-    """Return a rule that does what it should, and scales the result by 1.01."""
-
-    def propose(node, view):
-        rewrite = rule.propose(node, view)
-        if rewrite is None or not rewrite.values or rewrite.values[0] is None:
-            return rewrite
-        factor = view.constant(np.float32(1.01).reshape(()))
-        wrong = view.node("Mul", [rewrite.values[0], factor])
-        return Rewrite((wrong.outputs[0], *rewrite.values[1:]), (*rewrite.nodes, wrong))
-
-    return replace(rule, propose=propose)
-
-
-@pytest.mark.parametrize(
-    "name", ["remove_identities", "merge_transposes", "fuse_matmul_adds", "fuse_reciprocals"]
-)
-def test_a_rule_that_is_wrong_is_caught_and_named(tmp_path, monkeypatch, name):
-    """One rule of each class that makes floating-point values is spoiled."""
-    before = save(tmp_path / "before.onnx", CHAIN)
-    rules = tuple(
-        spoiled(rule) if rule.name == name else rule for rule in catalogue.PROFILES["portable"]
-    )
-    monkeypatch.setattr(catalogue, "PROFILES", {"portable": rules})
-    _judge(tmp_path, before, name)
-
-
-def test_a_wrong_assumption_is_caught_and_named(tmp_path, monkeypatch):
-    def propose(node, view):
-        return Rewrite((node.inputs[0],))
-
-    wrong = Rule(
-        "drop_rectifiers", "assumption", "Drops them.", ("Relu",), propose, assumes="x >= 0"
-    )
-    before = save(tmp_path / "before.onnx", CHAIN)
-    rules = (*catalogue.PROFILES["portable"], wrong)
-    monkeypatch.setattr(catalogue, "PROFILES", {"portable": rules})
-    _judge(tmp_path, before, "drop_rectifiers")
-
-
-def _judge(folder, before, name):
-    model = load_graph(before)
-    options = SimplifyOptions()
-    simplify_graph(model, options)
-    save_graph(model, folder / "after.onnx")
-    proof = prove_graphs(before, folder / "after.onnx")
-    assert not proof.passed
-    culprit = bisect_simplification(before, options, folder, proof)
-    assert culprit.change.rule == name
-    assert culprit.to_json()["reasons"]
 
 
 def test_a_draw_that_became_a_constant_is_caught(files):
