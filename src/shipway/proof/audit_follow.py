@@ -19,7 +19,8 @@ _REDUCING = frozenset(
     {"ArgMax", "ArgMin", "Conv", "Einsum", "Gemm", "GRU", "LSTM", "MatMul", "RNN"}
 )
 _REDUCING_PREFIXES = ("Reduce", "Global")
-_READING_SIZES = frozenset({"Shape", "Size"})
+_READING_SIZES = frozenset({"CastLike", "Shape", "Size"})
+"""They read the dtype or the sizes of an input, not its numbers."""
 _MOST_NODES = 3
 
 
@@ -31,7 +32,7 @@ def find_ignored(
 ) -> Iterator[AuditFinding]:
     """Find dynamic dimensions of the inputs that change the shape of no output.
 
-    A sum over the dimension explains it. Anything else does not where it is the number of samples.
+    A sum over the dimension explains it, or that only its size is read. Anything else does not where it is the number of samples.
 
     Args:
         model: The model.
@@ -47,7 +48,9 @@ def find_ignored(
         lost = _lost_at(model, following | _carriers(inputs.specs, dim))
         sums = bool(lost) and all(map(_is_reducing, lost))
         severity: Severity = "warning" if dim in inputs.first_axes and not sums else "info"
-        where = ", ".join(f"{node.op_type} '{node.name}'" for node in lost[-_MOST_NODES:])
+        where = ", ".join(
+            f"{node.op_type} '{node.name or node.outputs[0].name}'" for node in lost[-_MOST_NODES:]
+        )
         label = (
             "the outputs keep their shapes" if len(outputs) > 1 else "the output keeps its shape"
         )
@@ -89,7 +92,7 @@ def _lost_at(model: ir.Model, following: set[str]) -> list[ir.Node]:
 
 
 def _is_reducing(node: ir.Node) -> bool:
-    return node.op_type in _REDUCING or node.op_type.startswith(_REDUCING_PREFIXES)
+    return node.op_type in _REDUCING | _READING_SIZES or node.op_type.startswith(_REDUCING_PREFIXES)
 
 
 def find_clamped(

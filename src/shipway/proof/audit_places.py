@@ -13,6 +13,7 @@ import onnx_ir as ir
 from shipway.errors import ModelError
 from shipway.export.locations import trace_location
 from shipway.export.name_map import NameMap, TensorEntry, read_name_map
+from shipway.graph.locating import all_nodes
 from shipway.proof.audit_results import Place
 
 __all__ = ["Places"]
@@ -33,7 +34,8 @@ class Places:
     def __init__(self, model: ir.Model, path: Path) -> None:
         """Read the name map, where there is one that can be read."""
         self._nodes = {value.name: node for node in model.graph for value in node.outputs}
-        self._named = {node.name: node for node in model.graph.all_nodes() if node.name}
+        named = {_name(node): node for node in all_nodes(model) if not node.name}
+        self._named = named | {node.name: node for node in all_nodes(model) if node.name}
         self._entries: Mapping[str, TensorEntry] = {}
         map_path = path.with_suffix(_MAP_SUFFIX)
         if map_path.is_file():
@@ -57,10 +59,15 @@ class Places:
         entry = next((one for one in found if one is not None), None)
         if entry is not None:
             where = f"{entry.source}: {entry.code}" if entry.code else entry.source
-            return Place(node.name or "", node.op_type, entry.module, where)
+            return Place(_name(node), node.op_type, entry.module, where)
         line = trace_location(node.metadata_props.get(_STACK, ""))
         source = "" if line is None else line.quote()
-        return Place(node.name or "", node.op_type, _module(node), source)
+        return Place(_name(node), node.op_type, _module(node), source)
+
+
+def _name(node: ir.Node) -> str:
+    """Return the name of a node, or that of what it computes."""
+    return node.name or next((value.name for value in node.outputs if value.name), "")
 
 
 def _entries(names: NameMap) -> dict[str, TensorEntry]:

@@ -21,7 +21,7 @@ class Place:
     """Where in the graph and in the model's code a value is computed.
 
     Args:
-        node: Name of the node; "" for an input.
+        node: Name of the node, or of what it computes where it has none; "" for an input.
         op: Its operator.
         module: Path of the module, where the file or its name map knows it.
         source: Line of the code, e.g. "net.py:18: return x.view(3, -1)"; "" where nobody knows.

@@ -77,7 +77,7 @@ def try_sizes(
 
 
 def _candidates(inputs: AuditInputs, given: Mapping[str, int]) -> Iterator[Sizes]:
-    """Yield usual sizes to try: those of an export, with one sample, all equal, all 1."""
+    """Yield usual sizes to try: those of an export, with one sample, all others equal, all 1."""
     free = inputs.names
     examples = [{name: one[name] for name in free} for one in example_sizes(inputs.specs, {})]
     samples = inputs.first_axes
@@ -85,8 +85,11 @@ def _candidates(inputs: AuditInputs, given: Mapping[str, int]) -> Iterator[Sizes
     for one in (
         *examples,
         *(one | dict.fromkeys(samples, 1) for one in examples),
-        *(dict.fromkeys(free, size) for size in _EQUAL),
-        *(dict.fromkeys(free, size) | dict.fromkeys(samples, 1) for size in _EQUAL),
+        *(
+            dict.fromkeys(free, size) | few
+            for size in _EQUAL
+            for few in (dict.fromkeys(samples, 1), {})
+        ),
         dict.fromkeys(free, 1),
     ):
         sizes = one | dict(given)

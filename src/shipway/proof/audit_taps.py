@@ -24,17 +24,18 @@ from shipway.export.onnx_file import read_graph, read_specs
 from shipway.export.portable import PortableModel
 from shipway.graph.facts.knowledge import Knowledge
 from shipway.graph.loading import load_graph
-from shipway.graph.locating import all_graphs
+from shipway.graph.locating import all_nodes, parent_nodes
 from shipway.graph.naming import Names
 from shipway.graph.saving import save_graph
 from shipway.graph.standard import STANDARD_DOMAINS
 from shipway.proof.sessions import PLAIN, open_plainly
-from shipway.tensors import Tensors, TensorSpec, dtype_of
+from shipway.tensors import DTYPES, Tensors, TensorSpec, dtype_of
 
 __all__ = ["TappedSession", "open_tapped"]
 
 _TENSOR = re.compile(r"tensor\((\w+)\)")
 _TYPE_NAMES = {"float": "FLOAT", "double": "DOUBLE"}
+_WITH_SHAPE = frozenset({ir.DataType.STRING, *(ir.DataType(one.onnx) for one in DTYPES)})
 _OLDEST_ANY_SHAPE = 13
 """Before opset 13 Shape took the types of its day only, bfloat16 not among them."""
 
@@ -90,6 +91,7 @@ def open_tapped(path: Path, specs: tuple[TensorSpec, ...]) -> Iterator[TappedSes
             PortableModel(specs, read_specs(read_graph(path))[1], onnx=path), folder / "lowered"
         )
         model = load_graph(lowered.onnx or path)
+        _name_nodes(model)
         types = _resolve(model, folder / "types.onnx")
         outputs = [value.name or "" for value in model.graph.outputs]
         dtypes, untapped = _read_types(model, types)
@@ -110,10 +112,11 @@ def _resolve(model: ir.Model, path: Path) -> dict[str, str]:
     The dtypes are needed by custom operators whose kernels do not say what they return: where it
     does not load without them, they stay.
     """
-    declared = {value: value.type for node in model.graph for value in node.outputs}
-    for graph in all_graphs(model):
-        for value in (*(() if graph is model.graph else graph.inputs), *_computed(graph)):
-            value.shape = None
+    declared = {value: value.type for value in _computed(model.graph)}
+    # Inside a Loop shapes stay: ONNX Runtime takes from them what a loop that never runs returns.
+    branches = [graph for graph, node in parent_nodes(model).items() if node.op_type == "If"]
+    for value in (*declared, *(one for graph in branches for one in _computed(graph))):
+        value.shape = None
     inner = [value for value in declared if value.name and not value.is_graph_output()]
     failure: EngineError | None = None
     for keep in (False, True):
@@ -128,6 +131,16 @@ def _resolve(model: ir.Model, path: Path) -> dict[str, str]:
         finally:
             del model.graph.outputs[len(model.graph.outputs) - len(inner) :]
     raise EngineError(str(failure), hint=failure.hint if failure else "")
+
+
+def _name_nodes(model: ir.Model) -> None:
+    """Name nodes without a name after what they compute: an engine's message then says which."""
+    names = Names(model)
+    for node in all_nodes(model):
+        if not node.name:
+            node.name = names.take_node(
+                next((one.name for one in node.outputs if one.name), "node")
+            )
 
 
 def _computed(graph: ir.Graph) -> Iterator[ir.Value]:
@@ -151,8 +164,10 @@ def _read_types(
             untapped[name] = "is no tensor"
             value.type = None
             continue
-        if dtype is ir.DataType.BFLOAT16 and opset < _OLDEST_ANY_SHAPE:
-            untapped[name] = "has a dtype that Shape does not take in this opset"
+        if dtype not in _WITH_SHAPE or (
+            dtype is ir.DataType.BFLOAT16 and opset < _OLDEST_ANY_SHAPE
+        ):
+            untapped[name] = "has a dtype whose shape ONNX Runtime does not read"
             continue
         dtypes[name] = dtype
         value.type = ir.TensorType(dtype)

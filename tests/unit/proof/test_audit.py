@@ -396,3 +396,37 @@ def test_formulas_are_evaluated(text, size):
 )
 def test_what_is_no_formula_is_a_name(text):
     assert read_formula(text, {"n", "m"}) is None
+
+
+LOOP = (
+    "(float[n,2] x, int64 trips) => (float[n,2] y, float[k,n,2] z) <bool go = {1}> {"
+    "  y, z = Loop (trips, go, x) <body = b (int64 i, bool c, float[m,2] v)"
+    " => (bool d, float[m,2] u, float[m,2] o) { u = Neg(v)  o = Abs(v)  d = Identity(c) }> }"
+)
+
+
+def test_a_loop_is_run_and_what_was_left_out_is_said(file):
+    result = audit(file(LOOP))
+    assert result.passed
+    assert result.coverage.checked == 2
+    assert any("Loop may never end" in note for note in result.notes)
+
+
+def test_a_dtype_whose_shape_cannot_be_read_is_said(file):
+    text = (
+        "(float[n,4] x) => (float[n,4] y) <float8e4m3fn[n,4] f> "
+        "{ f = Cast<to=17>(x)  y = Cast<to=1>(f) }"
+    )
+    result = audit(file(text))
+    assert result.passed
+    assert result.coverage.unchecked == {
+        "has a dtype whose shape ONNX Runtime does not read": ("f",)
+    }
+
+
+def test_a_node_without_a_name_is_known_by_what_it_computes(file):
+    text = (
+        "(float[n,4] x) => (float[k,2] y) <int64[2] t = {6,2}> { r = Relu(x)  y = Reshape(r, t) }"
+    )
+    finding = next(one for one in audit(file(text)).findings if one.kind == "fixed-dim")
+    assert (finding.place.node, finding.place.op) == ("y", "Reshape")
