@@ -93,7 +93,10 @@ def _candidates(inputs: AuditInputs, given: Mapping[str, int]) -> Iterator[Sizes
         dict.fromkeys(free, 1),
     ):
         sizes = one | dict(given)
-        if sizes not in tried and _elements(inputs, sizes) <= _MOST_ELEMENTS:
+        if sizes in tried:
+            continue
+        # What others would take for granted is tried; what is a guess must not fill the memory.
+        if one in examples or _elements(inputs, sizes) <= _MOST_ELEMENTS:
             tried.append(sizes)
             yield sizes
 

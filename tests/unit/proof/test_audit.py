@@ -342,6 +342,18 @@ def test_a_model_that_runs_nowhere_is_an_error(file):
     assert "--size n=" in caught.value.hint
 
 
+def test_guesses_at_sizes_do_not_fill_the_memory(file):
+    """Of 16,000 by 16,000 an input would take a gigabyte."""
+    text = "(float[h,w] x) => (float[7] y) <int64[1] t = {7}> { y = Reshape(x, t) }"
+    with pytest.raises(EngineError, match="runs at no size"):
+        audit(file(text))
+
+
+def test_a_large_fixed_size_is_no_guess(file):
+    text = "(uint8[n,4096,4097] x) => (uint8[n,1,1] y) <int64[2] a = {1,2}> { y = ReduceMax(x, a) }"
+    assert audit(file(text)).passed
+
+
 def test_a_size_of_no_dimension_is_refused(file):
     with pytest.raises(UsageError, match="no dynamic dimension 'batch'") as caught:
         audit(file(RIGHT["names"]), sizes={"batch": 3})
