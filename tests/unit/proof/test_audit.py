@@ -3,51 +3,13 @@
 import numpy as np
 import onnx
 import onnx.parser
-import onnx.printer
 import pytest
+from auditing import audit, found, parsed, run
 from onnx import helper, numpy_helper
 
 from shipway.errors import EngineError, ModelError, UsageError
 from shipway.proof.audit import audit_graph
-from shipway.proof.audit_dims import read_formula
 from shipway.proof.audit_fix import mend_declarations
-
-HEAD = '<ir_version: 10, opset_import: ["" : 20]>\nmain '
-
-
-def parsed(text, weights=None):
-    proto = onnx.parser.parse_model(HEAD + text)
-    for name, array in (weights or {}).items():
-        proto.graph.initializer.append(numpy_helper.from_array(array, name))
-    return proto
-
-
-@pytest.fixture
-def file(tmp_path):
-    def make(text, weights=None, change=None):
-        folder = tmp_path / "a folder"
-        folder.mkdir(exist_ok=True)
-        proto = parsed(text, weights)
-        if change is not None:
-            change(proto)
-        onnx.save(proto, folder / "model.onnx")
-        return folder / "model.onnx"
-
-    return make
-
-
-def run(path, **options):
-    """Audit without sizes of 0, each of which takes a process of its own."""
-    return audit_graph(path, nonempty=True, **options)
-
-
-def audit(path, **options):
-    return run(path, **options).audit
-
-
-def found(result):
-    return {(one.severity, one.kind, one.value) for one in result.findings}
-
 
 RIGHT = {
     "names": "(float[n,4] x) => (float[n,4] y) <float[n,4] r> { r = Relu(x)  y = Abs(r) }",
@@ -294,47 +256,6 @@ def test_indices_stay_within_the_table(file):
     assert audit(file(text, {"w": np.ones((4, 3), np.float32)})).passed
 
 
-MENDED = {
-    "a name": ("(float[n,4] x) => (float[3,4] y) { y = Relu(x) }", ["n", 4]),
-    "a formula": ("(float[n,4] x) => (float[n,4] y) { y = Concat<axis=0>(x, x) }", ["2*n", 4]),
-    "a sum": (
-        "(float[n,4] x, float[m,4] z) => (float[7,4] y) { y = Concat<axis=0>(x, z) }",
-        ["n + m", 4],
-    ),
-    "a rank": ("(float[n,4] x) => (float[n,4,1] y) { y = Relu(x) }", ["n", 4]),
-    "what only execution knows": (
-        "(float[n] x) => (int64[1,2] y) { y = NonZero(x) }",
-        [1, None],
-    ),
-}
-
-
-@pytest.mark.parametrize("what", MENDED)
-def test_what_is_false_is_replaced_by_what_is_inferred(file, tmp_path, what):
-    text, shape = MENDED[what]
-    path = file(text)
-    mended = mend_declarations(path, run(path), tmp_path / "mended.onnx")
-    dims = onnx.load(mended.path).graph.output[0].type.tensor_type.shape.dim
-    assert [getattr(dim, dim.WhichOneof("value") or "", None) for dim in dims] == shape
-    assert audit(mended.path).passed
-    assert mended.to_json()["opened" if None in shape else "replaced"] == ["y"]
-
-
-def test_a_false_dtype_is_replaced(file, tmp_path):
-    path = file("(float[n,4] x) => (float[n,4] y) { y = Cast<to=7>(x) }")
-    mended = mend_declarations(path, run(path), tmp_path / "mended.onnx")
-    assert audit(mended.path).passed
-    assert onnx.load(mended.path).graph.output[0].type.tensor_type.elem_type == 7
-
-
-def test_a_true_model_is_written_as_it_was(file, tmp_path):
-    path = file(RIGHT["names"])
-    mended = mend_declarations(path, run(path), tmp_path / "mended.onnx")
-    before, after = (onnx.printer.to_text(onnx.load(one)) for one in (path, mended.path))
-    assert after == before
-    assert not mended.replaced
-
-
 def test_a_model_that_runs_nowhere_is_an_error(file):
     text = "(float[n,4] x) => (float[7,3] y) <int64[2] t = {7,3}> { y = Reshape(x, t) }"
     with pytest.raises(EngineError, match="runs at no size that was tried; at n=3") as caught:
@@ -379,35 +300,6 @@ def test_an_audit_is_plain_data(file):
     assert data["counts"] == {"error": 1, "warning": 0, "info": 0}
     assert data["findings"][0]["place"]["op"] == "Relu"
     assert data["coverage"] == {"checked": 1, "total": 1, "unchecked": {}}
-
-
-@pytest.mark.parametrize(
-    ("text", "size"),
-    [
-        ("n", 9),
-        ("2*n", 18),
-        ("n + m", 13),
-        ("(n - 1)//2 + 1", 5),
-        ("floor(n/2 + 1/2)", 5),
-        ("Max(1, n)", 9),
-        ("-n + m", -5),
-        ("n/2", None),
-        ("n//(m - 4)", None),
-        ("ceiling(n/m)", 3),
-    ],
-)
-def test_formulas_are_evaluated(text, size):
-    formula = read_formula(text, {"n", "m"})
-    assert formula is not None
-    assert formula({"n": 9, "m": 4}) == size
-
-
-@pytest.mark.parametrize(
-    "text",
-    ["k", "n + k", "3", "n.real", "n[0]", "n if n else m", "n(", "", "__import__('os')", "n**n"],
-)
-def test_what_is_no_formula_is_a_name(text):
-    assert read_formula(text, {"n", "m"}) is None
 
 
 LOOP = (
