@@ -51,6 +51,24 @@ def test_a_false_shape_is_shown_and_mended(shipway, model, tmp_path):
     assert {"batch": 5} in facts["sizes"]
 
 
+FIXED = """<ir_version: 10, opset_import: ["" : 20]>
+main (float[batch,4] x) => (float[k,2] y) <int64[2] t = {6,2}> { y = Reshape(x, t) }"""
+
+
+def test_the_command_of_a_hint_can_be_typed(shipway, tmp_path):
+    onnx.save(onnx.parser.parse_model(FIXED), tmp_path / "MODEL")
+    done = shipway("graph", "audit", "MODEL", "--nonempty", cwd=tmp_path)
+    assert done.returncode == 1, done.stderr
+    printed = " ".join(done.stdout.split())
+    assert "declared dynamic, and the model runs at 3 only" in printed
+    command = "shipway graph edit MODEL change-shape --value x --shape 3,4"
+    assert command in printed
+    words = command.removeprefix("shipway ").split()
+    assert shipway(*words, "--output", "fixed.onnx", cwd=tmp_path).returncode == 0
+    done = shipway("graph", "audit", "fixed.onnx", cwd=tmp_path)
+    assert done.returncode == 0, done.stdout
+
+
 def test_a_model_can_be_mended_in_place(shipway, model):
     assert shipway("graph", "audit", model, "--write", model, "--nonempty").returncode == 1
     assert shipway("graph", "audit", model, "--nonempty").returncode == 0

@@ -203,7 +203,7 @@ def _judge(
     outputs = [name for name, said in declared.items() if said.is_output]
     return [
         *false,
-        *find_failures(trials, places, inputs.first_axes),
+        *find_failures(trials, places, inputs),
         *check_names(declared, full, inputs.names, places),
         *find_ignored(model, inputs, alone, places),
         *find_clamped([name for name in outputs if name not in known], alone, places),

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
 
 from shipway.proof.audit_declared import sizes_words
+from shipway.proof.audit_inputs import AuditInputs
 from shipway.proof.audit_places import Places
 from shipway.proof.audit_results import AuditFinding, Seen
 from shipway.proof.audit_sizes import SizeTrials
@@ -17,7 +19,7 @@ _LONGEST = 160
 
 
 def find_failures(
-    trials: SizeTrials, places: Places, first_axes: Collection[str]
+    trials: SizeTrials, places: Places, inputs: AuditInputs
 ) -> Iterator[AuditFinding]:
     """Find the sizes at which a model fails.
 
@@ -27,7 +29,7 @@ def find_failures(
     Args:
         trials: What was tried.
         places: Where values come from.
-        first_axes: Dimensions that count samples.
+        inputs: The model's inputs.
     """
     for group in trials.ties.values():
         names = ", ".join(f"'{name}'" for name in group)
@@ -37,12 +39,11 @@ def find_failures(
             group[0],
             f"The sizes {names} must be equal, and the file does not say so.",
             declared=", ".join(group),
-            hint=f"Give them one name: shipway graph edit MODEL change-shape --value INPUT --shape "
-            f"{_plain(group[0])},...",
+            hint=f"Give them one name: {_declaration(inputs, group[-1], group[0])}",
         )
     for name, failed in trials.failed.items():
         if failed:
-            yield _one(name, failed, trials, places, name in first_axes)
+            yield _one(name, failed, trials, places, inputs)
     for sizes, why in trials.together:
         yield AuditFinding(
             "warning",
@@ -55,42 +56,44 @@ def find_failures(
 
 
 def _one(
-    name: str, failed: Mapping[int, str], trials: SizeTrials, places: Places, counts_samples: bool
+    name: str, failed: Mapping[int, str], trials: SizeTrials, places: Places, inputs: AuditInputs
 ) -> AuditFinding:
     usual, ran = trials.usual[name], trials.ran[name]
     # What says most is the failure at a larger size: at a small one a kernel may not fit.
     size = max(failed)
     why = _short(failed[size])
-    fixed = not any(other > 1 and other != usual for other in ran) and any(
-        other > usual for other in failed
-    )
-    seen = tuple(Seen(trials.usual | {name: one}, _short(why)) for one, why in failed.items())
-    place = places.of_failure(failed[size])
+    others = any(other > 1 and other != usual for other in ran)
+    fixed = not others and size > usual
     if fixed:
-        return AuditFinding(
-            "error",
-            "fixed-dim",
-            name,
-            f"The dimension '{name}' is declared dynamic, and the model runs at {_either(ran)} only; "
-            f"at {size}: {why}",
-            name,
-            seen,
-            place,
-            f"Mend that line and export again, or declare the size: shipway graph edit MODEL "
-            f"change-shape --value INPUT --shape {usual},...",
+        message = (
+            f"is declared dynamic, and the model runs at {_either(ran)} only; at {size}: {why}"
         )
+        hint = (
+            "Mend that line and export again, or declare the size: "
+            f"{_declaration(inputs, name, usual)}"
+        )
+    else:
+        message = f"does not run at {_either(sorted(failed))}, and does at {_either(ran)}: {why}"
+        hint = "If the model is to run there, mend that line and export it again."
     return AuditFinding(
-        "warning",
-        "fails",
+        "error" if fixed else "warning",
+        "fixed-dim" if fixed else "fails",
         name,
-        f"The model does not run at {name}={_either(sorted(failed))}; it does at {_either(ran)}: {why}",
+        f"The dimension '{name}' {message}",
         name,
-        seen,
-        place,
-        "If each sample is to be computed alone, mend that line."
-        if counts_samples
-        else f"Say what sizes it takes where the model is described, or --size {name}=NUMBER for a "
-        "usual one.",
+        tuple(Seen(trials.usual | {name: one}, _short(text)) for one, text in failed.items()),
+        places.of_failure(failed[size]),
+        hint,
+    )
+
+
+def _declaration(inputs: AuditInputs, name: str, size: int | str) -> str:
+    """Return the command that puts a size, or another name, in the place of a name."""
+    spec = next(spec for spec in inputs.specs if name in (spec.shape or ()))
+    shape = ",".join(str(size if dim == name else dim) for dim in spec.shape or ())
+    return (
+        f"shipway graph edit MODEL change-shape --value {shlex.quote(spec.name)} "
+        f"--shape {shlex.quote(shape)}"
     )
 
 
@@ -102,7 +105,3 @@ def _either(sizes: Sequence[int]) -> str:
 def _short(why: str) -> str:
     text = _PREFIX.sub("", why)
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
-
-
-def _plain(name: str) -> str:
-    return name if name.isidentifier() else "batch"
