@@ -135,3 +135,16 @@ def test_an_export_that_loses_a_size_fails_and_says_where(shipway, tmp_path):
     again = shipway(*words, "--bound", "batch=2..12", "--json", cwd=tmp_path)
     assert again.returncode == 0, again.stdout
     assert json.loads(again.stdout)["proof"]["findings"] == []
+
+
+def test_a_deployment_misses_the_check_of_its_export_and_says_where(shipway, tmp_path):
+    (tmp_path / "net.py").write_text(NET)
+    words = ("deploy", "net.py:Net", "--input", "x:float32[batch,4]", "--output", "run")
+    done = shipway(*words, cwd=tmp_path)
+    assert done.returncode == 5, done.stderr  # the benchmark, with one sample, fails too
+    report = json.loads((tmp_path / "run" / "report.json").read_text())
+    assert report["proof"]["findings"][0]["kind"] == "lost-size"
+    check = next(one for one in report["checks"] if one["name"].startswith("export"))
+    assert not check["passed"]
+    assert "At net.py:7: return x.squeeze() * 2" in check["detail"]
+    assert "its export does not" in (tmp_path / "run" / "report.html").read_text()
