@@ -106,3 +106,71 @@ def test_two_files_that_differ_fail_with_their_output(shipway, model, tmp_path):
     same = shipway("graph", "prove", model, model, "--size", "n=2", "--json")
     assert same.returncode == 0
     assert json.loads(same.stdout)["passed"]
+
+
+IN_A_FUNCTION = """<ir_version: 10, opset_import: ["" : 20, "my layers" : 1, "my.ops" : 1]>
+main (float[n,4] x) => (float[n,4] y) { a = f(x)  y = Identity(a) }
+<domain: "my layers", opset_import: ["" : 20]> f (x) => (y) { i = Identity(x)  y = Relu(i) }"""
+
+
+def test_a_body_is_simplified_and_the_journal_names_the_function(shipway, tmp_path):
+    proto = onnx.parser.parse_model(IN_A_FUNCTION)
+    proto.graph.node[0].domain = "my layers"
+    onnx.save(proto, tmp_path / "a model.onnx")
+    done = shipway("simplify", tmp_path / "a model.onnx", "--prove", "--json")
+    assert done.returncode == 0, done.stderr
+    facts = json.loads(done.stdout)
+    assert (facts["nodes_before"], facts["nodes_after"]) == (4, 2)
+    assert [change["function"] for change in facts["changes"]] == ["", "my layers::f"]
+    assert facts["proof"]["passed"]
+
+
+def test_what_is_declared_pure_is_merged_and_said(shipway, tmp_path):
+    proto = onnx.parser.parse_model(
+        IN_A_FUNCTION.replace("a = f(x)", "a = my.ops.B(x)  u = my.ops.B(a)")
+    )
+    onnx.save(proto, tmp_path / "m.onnx")
+    opaque = shipway("simplify", tmp_path / "m.onnx", "--json")
+    assert json.loads(opaque.stdout)["nodes_after"] == 3
+    done = shipway("simplify", tmp_path / "m.onnx", "--pure", "my.ops::B", "--pure", "my.ops::C")
+    assert done.returncode == 0, done.stderr
+    assert "my.ops::B gives the same outputs" in done.stdout
+    assert "my.ops::C is declared pure, but no node" in " ".join(done.stderr.split())
+    assert len(onnx.load(tmp_path / "m.simplified.onnx").graph.node) == 1
+
+
+def test_a_wrong_name_for_pure_and_recursion_are_named(shipway, tmp_path):
+    proto = onnx.parser.parse_model(IN_A_FUNCTION)
+    onnx.save(proto, tmp_path / "m.onnx")
+    done = shipway("simplify", tmp_path / "m.onnx", "--pure", "Blend")
+    assert (done.returncode, "names no operator" in done.stderr) == (2, True)
+    proto.functions[0].node[0].CopyFrom(
+        onnx.helper.make_node("f", ["x"], ["i"], domain="my layers")
+    )
+    onnx.save(proto, tmp_path / "m.onnx")
+    done = shipway("simplify", tmp_path / "m.onnx")
+    assert done.returncode == 4
+    assert "call each other in a circle: my layers::f -> my layers::f" in " ".join(
+        done.stderr.split()
+    )
+    assert "hint:" in done.stderr
+    assert not (tmp_path / "m.simplified.onnx").exists()
+
+
+def test_definitions_of_the_users_own_give_shapes(shipway, tmp_path):
+    (tmp_path / "mine.py").write_text(
+        "import shipway\n\n\n@shipway.custom_op('mine::keep', schema='(Tensor x) -> Tensor', types='T->T',"
+        " pure=True)\ndef keep(x):\n    return x * 2\n"
+    )
+    text = (
+        IN_A_FUNCTION.replace('"my.ops"', '"mine"')
+        .replace("a = f(x)", "a = mine.Keep(x)  b = mine.Keep(x)  s = Shape(x)  c = Reshape(a, s)")
+        .replace("y = Identity(a)", "y = Add(c, b)")
+    )
+    onnx.save(onnx.parser.parse_model(text), tmp_path / "m.onnx")
+    words = ("simplify", "m.onnx", "--ops", "mine.py", "--prove", "--json")
+    done = shipway(*words, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    facts = json.loads(done.stdout)
+    assert (facts["nodes_before"], facts["nodes_after"]) == (7, 3)
+    assert facts["proof"]["passed"]

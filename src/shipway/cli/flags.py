@@ -29,6 +29,7 @@ __all__ = [
     "SourceFlags",
     "model_request",
     "read_bounds",
+    "read_named_sizes",
     "read_sizes",
     "split_target",
 ]
@@ -174,6 +175,21 @@ def read_sizes(items: Sequence[str], inputs: Sequence[TensorSpec]) -> dict[str, 
             raise UsageError(
                 f"The model has no dynamic dimension '{match[1]}'.", hint=f"It has: {names}."
             )
+        sizes[match[1]] = int(match[2])
+    return sizes
+
+
+def read_named_sizes(items: Sequence[str]) -> dict[str, int]:
+    """Read "batch=4" texts of `--size`; whether the model has such a dimension is not checked.
+
+    Raises:
+        UsageError: A text is not name=number.
+    """
+    sizes = {}
+    for item in items:
+        match = re.fullmatch(r"(.+)=(\d+)", item)
+        if match is None:
+            raise UsageError(f"--size takes name=number, not '{item}'.", hint="E.g. --size batch=3")
         sizes[match[1]] = int(match[2])
     return sizes
 

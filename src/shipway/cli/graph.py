@@ -11,6 +11,8 @@ graph = App(
     help="""ONNX graphs: read them, edit them, prove that an edit changed nothing, check what they declare.
 
 ```
+shipway graph inspect model.onnx --size batch=1
+shipway graph find model.onnx --type Conv --module "blocks.1.*"
 shipway graph edit model.onnx set-domain --domain npu --version 1 --prove
 shipway graph prove before.onnx after.onnx
 shipway graph audit model.onnx
@@ -23,5 +25,5 @@ shipway graph audit model.onnx
     exit_on_error=False,
     suppress_keyboard_interrupt=False,
 )
-for _name in ("audit", "edit", "prove"):
+for _name in ("audit", "edit", "find", "inspect", "prove"):
     graph.command(f"shipway.cli.graph_{_name}:{_name}", name=_name)

@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from shipway.cli.findings import finding_lines
-from shipway.cli.flags import Flag, Many
-from shipway.cli.sizes import read_named_sizes
+from shipway.cli.flags import Flag, Many, read_named_sizes
 from shipway.cli.terminal import print_json, print_result, show_progress, start_log
 
 if TYPE_CHECKING:

@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from shipway.cli.flags import Flag, Many
+from shipway.cli.flags import Flag, Many, read_named_sizes
 from shipway.cli.proving import show_proof
-from shipway.cli.sizes import read_named_sizes
 from shipway.cli.terminal import print_json, show_progress, start_log
 
 __all__ = ["prove"]

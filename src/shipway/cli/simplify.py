@@ -31,6 +31,7 @@ def simplify(
     profile: str = "portable",
     skip: Many = (),
     nonempty: Flag = False,
+    pure: Many = (),
     prove: Flag = False,
     seed: int = 0,
     json: Flag = False,
@@ -55,6 +56,9 @@ def simplify(
             ascend, which have the rules of portable today.
         skip: Name of a rule not to use. Again for each.
         nonempty: Assume that no dimension is ever 0; more computed reshapes become constant.
+        pure: A custom operator, "DOMAIN::TYPE", that gives the same outputs for the same inputs and does
+            nothing else: equal ones are computed once, unread ones removed. Again for each. Those
+            defined with `shipway.custom_op` say so themselves.
         prove: Prove that the outputs are the same; exit 1 where they are not.
         seed: Seed of the proof's inputs.
         json: Print JSON.
@@ -72,7 +76,9 @@ def simplify(
     target = output or model.with_name(f"{model.stem}.simplified.onnx")
     graph = load_graph(model)
     before_bytes = _size_bytes(model, graph)
-    options = SimplifyOptions(profile=profile, skip=frozenset(skip), nonempty=nonempty)
+    options = SimplifyOptions(
+        profile=profile, skip=frozenset(skip), nonempty=nonempty, pure=frozenset(pure)
+    )
     result = simplify_graph(graph, options)
     proved = _prove(model, graph, options, result, target, seed) if prove else None
     target = target if proved is None else proved.target
@@ -173,7 +179,8 @@ def _show(facts: dict[str, Any], proved: Proved | None) -> None:
     show_proof(proved.proof)
     if proved.culprit is not None:
         number, change = proved.culprit.number, proved.culprit.change
+        place = f" in the function {change.function}" if change.function else ""
         print_result(
-            f"  change {number} did it: {change.rule} at {change.op} '{change.node}'",
+            f"  change {number} did it: {change.rule} at {change.op} '{change.node}'{place}",
             f"  without it: --skip {change.rule}",
         )

@@ -181,7 +181,7 @@ class BaseSession:
         """Keep the specs and the facts; no thread is started before the first `submit`."""
         self.inputs = inputs
         self.outputs = outputs
-        self.effective = dict(effective)
+        self.effective: Mapping[str, str] = dict(effective)
         self._pool: ThreadPoolExecutor | None = None
         self._closed = False
         self._lock = threading.Lock()

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from shipway.export.locations import CodeLocation, current_location
+from shipway.source.locations import CodeLocation, current_location
 
 __all__ = ["SizeDecision", "Watch", "watch_decisions"]
 

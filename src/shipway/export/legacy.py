@@ -19,12 +19,13 @@ from shipway.export.outputs import flat_outputs
 from shipway.export.refusals import explain_untranslated
 from shipway.export.signature import Binding
 from shipway.files import output_errors
+from shipway.source.origins import module_path
 from shipway.tensors import ANY, Dim, TensorSpec, dtype_named
 
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-__all__ = ["map_scopes", "module_path", "name_output_dims", "trace_legacy", "traced_specs"]
+__all__ = ["map_scopes", "name_output_dims", "trace_legacy", "traced_specs"]
 
 _NEWEST = 20
 _GRAPH_DUMP = "_jit_onnx_log"
@@ -251,17 +252,3 @@ def _untouched(model: ir.Model, weight: tuple[str, Any] | None) -> str | None:
     if found is None or found.const_value is None:
         return None
     return name if np.array_equal(found.const_value.numpy(), to_numpy(tensor)) else None
-
-
-def module_path(node_name: str) -> str:
-    """Return the module path in the name of a traced node.
-
-    Example:
-        >>> module_path("/stem/stem.0/Conv"), module_path("/attn/qkv/MatMul"), module_path("/Add_1")
-        ('stem.0', 'attn.qkv', '')
-    """
-    path = ""
-    for part in node_name.strip("/").split("/")[:-1]:
-        # A container's child carries the container's path already; an attribute does not.
-        path = part if not path or part.startswith(f"{path}.") else f"{path}.{part}"
-    return path

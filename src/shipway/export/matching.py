@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from shipway.export.fingerprints import Fingerprint, fingerprint_program
-from shipway.export.locations import trace_location
 from shipway.export.name_map import TensorEntry
 from shipway.export.program import tensor_outputs, user_inputs
 from shipway.export.refusals import name_symbols
+from shipway.source.locations import trace_location
 from shipway.tensors import Dim
 
 __all__ = ["Matches", "describe_tensors", "match_nodes"]

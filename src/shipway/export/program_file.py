@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from shipway.errors import ExportError
-from shipway.export.locations import trace_location
 from shipway.export.quiet import collect_warnings
+from shipway.source.locations import trace_location
 
 __all__ = ["save_program"]
 

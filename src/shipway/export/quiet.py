@@ -10,7 +10,7 @@ import re
 import warnings
 from collections.abc import Iterator
 
-from shipway.export.locations import short_path
+from shipway.source.locations import short_path
 
 __all__ = ["collect_warnings"]
 

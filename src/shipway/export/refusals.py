@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from shipway.errors import ExportError
 from shipway.export.guards import SizeDecision, Watch
-from shipway.export.locations import CodeLocation, error_location, trace_location
+from shipway.source.locations import CodeLocation, error_location, trace_location
 
 __all__ = [
     "explain_failure",

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import ast
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+from shipway.source.origins import read_scopes
 
 if TYPE_CHECKING:
     import onnx_ir as ir
 
 __all__ = ["GraphSketch", "all_values", "node_origin", "sketch_graph"]
-
-_SCOPES = "pkg.torch.onnx.name_scopes"
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,11 +98,8 @@ def _read_names(node: ir.Node) -> Iterator[str]:
 
 def node_origin(node: ir.Node) -> str:
     """Return the node of the decomposed program a node was translated from, "" if it is unknown."""
-    try:
-        scopes = ast.literal_eval(node.metadata_props.get(_SCOPES, "[]"))
-    except (ValueError, SyntaxError):
-        return ""
-    return str(scopes[-1]) if scopes else ""
+    scopes = read_scopes(node.metadata_props)
+    return scopes[-1] if scopes else ""
 
 
 def all_values(model: ir.Model) -> Iterator[ir.Value]:

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 from shipway.errors import ExportError
 from shipway.export.capture import patch_recurrences
-from shipway.export.locations import shorten_trace
 from shipway.export.operator_forms import write_operators
 from shipway.export.operator_translation import translation_table
 from shipway.export.options import ExportOptions
 from shipway.export.program import tensor_outputs, user_inputs
 from shipway.export.refusals import explain_untranslated, name_symbols
 from shipway.export.sketch import GraphSketch, all_values, sketch_graph
+from shipway.source.locations import shorten_trace
+from shipway.source.origins import STACK_TRACE
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 __all__ = ["Translation", "set_interface", "translate_program"]
 
 _Boundary = list[tuple[str, tuple[str, ...]]]
-_STACK = "pkg.torch.onnx.stack_trace"
 _STALE = (
     # They quote the program with torch's own symbols and names; the program itself is in the .pt2.
     "pkg.torch.export.ExportedProgram.graph_signature",
@@ -134,8 +134,8 @@ def _tidy_metadata(model: ir.Model) -> None:
     for key in _STALE:
         model.graph.metadata_props.pop(key, None)
     for node in model.graph.all_nodes():
-        if trace := node.metadata_props.get(_STACK):
-            node.metadata_props[_STACK] = shorten_trace(trace)
+        if trace := node.metadata_props.get(STACK_TRACE):
+            node.metadata_props[STACK_TRACE] = shorten_trace(trace)
 
 
 def set_interface(model: ir.Model, inputs: Sequence[str], outputs: Sequence[str]) -> dict[str, str]:

@@ -8,6 +8,8 @@ from dataclasses import replace
 import onnx_ir as ir
 
 from shipway.graph.facts.knowledge import Knowledge
+from shipway.graph.growth import growth_of
+from shipway.graph.journal import Journal
 from shipway.graph.locating import subgraphs_of
 from shipway.graph.results import Change
 from shipway.graph.rules import Rewrite, Rule
@@ -18,31 +20,32 @@ __all__ = ["UNREAD", "Applier", "drop_unread_initializers", "is_read"]
 UNREAD = Rule(
     "remove_unread_nodes",
     "exact",
-    "Removes nodes whose outputs nobody reads.",
+    "Removes nodes whose outputs nobody reads; custom ones only where they are declared pure.",
     (),
     lambda _node, _view: None,
 )
 
 
 class Applier:
-    """Applies rewrites until a limit is reached.
+    """Applies rewrites to a body until the journal is full.
 
     Args:
-        view: The graph.
-        limit: Number of changes to make at most.
+        view: The body.
+        journal: Where changes are noted.
+        function: Name of the function whose body it is; "" for the main graph.
     """
 
-    def __init__(self, view: View, limit: int | None) -> None:
-        """Begin an empty journal."""
+    def __init__(self, view: View, journal: Journal, function: str = "") -> None:
+        """Begin with nothing touched."""
         self.view = view
-        self.changes: list[Change] = []
         self.touched: set[ir.Node] = set()
-        self._limit = limit
+        self._journal = journal
+        self._function = function
 
     @property
     def is_done(self) -> bool:
         """Whether no further change may be made."""
-        return self._limit is not None and len(self.changes) >= self._limit
+        return self._journal.is_done
 
     def apply(self, rule: Rule, node: ir.Node, rewrite: Rewrite) -> bool:
         """Carry out a rewrite; say whether it changed anything."""
@@ -107,7 +110,12 @@ class Applier:
         return True
 
     def _is_worthwhile(self, node: ir.Node, rewrite: Rewrite) -> bool:
-        """An Identity that renames an input into an output must stay: nothing is simpler."""
+        """An Identity that renames an input into an output must stay: nothing is simpler.
+
+        Nor is what needs more nodes: rules reckon with initializers, which are nodes in a function.
+        """
+        if self.view.constants_are_nodes and growth_of(node, rewrite, self.view) > 0:
+            return False
         if rewrite.nodes or not rewrite.values or node.op_type != "Identity":
             return True
         output, value = node.outputs[0], rewrite.values[0]
@@ -129,15 +137,16 @@ class Applier:
                 )
 
     def _log(self, change: Change) -> None:
-        gone = tuple(dict.fromkeys(name for name in change.removed if name))
-        self.changes.append(replace(change, removed=gone))
+        self._journal.note(replace(change, function=self._function))
 
     def _exchange(self, node: ir.Node, rewrite: Rewrite) -> dict[str, str]:
         graph = node.graph
         assert graph is not None  # noqa: S101 -- rules only see nodes that are in a graph
         made = {value for new in rewrite.nodes for value in new.outputs}
+        alike = [new for new in rewrite.nodes if new.op_type == node.op_type]
+        heir = next(reversed(alike or rewrite.nodes), None)
         for position, new in enumerate(rewrite.nodes):
-            self._adopt(node, new, position, len(rewrite.nodes))
+            self._adopt(node, new, position, is_heir=new is heir)
         graph.insert_before(node, rewrite.nodes)
         alias: dict[str, str] = {}
         for output, value in zip(node.outputs, rewrite.values, strict=True):
@@ -149,11 +158,11 @@ class Applier:
                 alias |= self._redirect(node, output, value)
         return alias
 
-    def _adopt(self, node: ir.Node, new: ir.Node, position: int, count: int) -> None:
-        """Give a new node the name and metadata of the one it replaces."""
+    def _adopt(self, node: ir.Node, new: ir.Node, position: int, *, is_heir: bool) -> None:
+        """Give a new node the metadata of the one it replaces, and its name to the heir."""
         self.view.spare_bytes -= _size_bytes(node)
         if new.name is None and node.name:
-            new.name = node.name if position == count - 1 else f"{node.name}_{position}"
+            new.name = node.name if is_heir else self.view.unique_name(f"{node.name}_{position}")
         new.metadata_props.update({**node.metadata_props, **new.metadata_props})
         new.doc_string = new.doc_string or node.doc_string
         for value in new.outputs:
@@ -180,7 +189,7 @@ class Applier:
             self._take_output_name(old, value)
             return {former: value.name} if former and value.name else {}
         copy = self.view.node("Identity", [value])
-        self._adopt(node, copy, 0, 1)
+        self._adopt(node, copy, 0, is_heir=True)
         assert node.graph is not None  # noqa: S101 -- rules only see nodes that are in a graph
         node.graph.insert_before(node, copy)
         self._take_name(old, copy.outputs[0])
@@ -205,6 +214,7 @@ class Applier:
 
     def _remove(self, node: ir.Node) -> None:
         for output in node.outputs:
+            self.view.forget_constant(output)
             self.view.knowledge.forget(output)
         self.view.spare_bytes += _size_bytes(node)
         _release(node)
@@ -219,6 +229,8 @@ class Applier:
             producer = pending.pop().producer()
             if producer is None or producer.graph is None or is_read(producer):
                 continue
+            if not self.view.library.may_go(producer):
+                continue
             removed += [output.name for output in producer.outputs if output.name]
             pending += [value for value in producer.inputs if value is not None]
             self._remove(producer)
@@ -228,6 +240,8 @@ class Applier:
         """Remove nodes nobody reads, from the last one back."""
         for node in reversed(list(graph)):
             if node.graph is None or is_read(node) or self.is_done:
+                continue
+            if not self.view.library.may_go(node):
                 continue
             label, orphans = node.name or "", list(node.inputs)
             gone = list(_names(node))

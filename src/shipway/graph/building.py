@@ -27,6 +27,7 @@ __all__ = [
     "nodes_of_type",
     "only_user",
     "put_in_place",
+    "tensor_of_node",
 ]
 
 _LARGEST_READ_BYTES = 1 << 20
@@ -47,10 +48,11 @@ def constant_tensor(value: ir.Value | None) -> ir.TensorProtocol | None:
     """Return the tensor of a constant, unread; None for every other value."""
     if value is None or value.is_graph_input():
         return None
-    return value.const_value if value.is_initializer() else _tensor_of(value.producer())
+    return value.const_value if value.is_initializer() else tensor_of_node(value.producer())
 
 
-def _tensor_of(node: ir.Node | None) -> ir.TensorProtocol | None:
+def tensor_of_node(node: ir.Node | None) -> ir.TensorProtocol | None:
+    """Return the tensor a Constant node holds; None for every other node, and for texts."""
     if node is None or node.op_type != "Constant" or not is_standard(node):
         return None
     for name, attribute in node.attributes.items():

@@ -75,7 +75,7 @@ def _check_found(nodes: list[ir.Node], only: Collection[str]) -> None:
     if missing:
         raise UsageError(
             f"No node of the model is a {' or a '.join(missing)}.",
-            hint="Look the names of its operators up in a viewer such as netron.",
+            hint="Look its operators up: shipway graph inspect MODEL.",
         )
 
 

@@ -27,6 +27,7 @@ from shipway.graph.editing_values import (
     remove_output,
     replace_constant,
 )
+from shipway.graph.finding import NodeQuery, find_nodes, find_pattern
 from shipway.graph.functions import inline_functions, outline_function
 from shipway.graph.joining import join_graphs
 from shipway.graph.locating import locate_node, locate_value
@@ -36,6 +37,7 @@ from shipway.graph.ordering import sort_graph
 from shipway.graph.rewriting import rewrite
 
 __all__ = [
+    "NodeQuery",
     "OpsetChange",
     "add_constant",
     "add_input",
@@ -44,6 +46,8 @@ __all__ = [
     "change_dtype",
     "change_shape",
     "convert_opset",
+    "find_nodes",
+    "find_pattern",
     "inline_functions",
     "insert_node",
     "join_graphs",

@@ -16,6 +16,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from shipway.graph.applying import Applier
+from shipway.graph.attributes import has_references
 from shipway.graph.evaluation import EVALUATORS, Constants, evaluate
 from shipway.graph.evaluation_sums import ROUNDING
 from shipway.graph.facts.fact import Fact
@@ -103,24 +104,23 @@ class Folder:
         self._skip = skip
         self._view = view
         self._applier = applier
-        self._spent_bytes = 0
+        self.spent_bytes = 0
         self._sizes: dict[ir.Value, int] = {}
 
-    def note(self, node: ir.Node, facts: Sequence[Fact]) -> bool:
-        """Note a node that depends on constants only; say whether it is one."""
+    def note(self, node: ir.Node, facts: Sequence[Fact]) -> None:
+        """Note a node if it depends on constants only."""
         if node.op_type not in EVALUATORS or not is_standard(node):
-            return False
+            return
         given = [value for value in node.inputs if value is not None]
         if not all(self._is_constant(value) for value in given):
-            return False
-        if any(attribute.is_ref() for attribute in node.attributes.values()):
-            return False
+            return
+        if has_references(node) or (self._view.constants_are_nodes and len(node.outputs) > 1):
+            return  # several constants for one node would be more nodes
         sizes = [_size_bytes(fact) for fact in facts]
         if None in sizes or any(value.is_graph_output() for value in node.outputs):
-            return False
+            return
         for value, size in zip(node.outputs, sizes, strict=True):
             self._sizes[value] = size or 0
-        return True
 
     def _is_constant(self, value: ir.Value) -> bool:
         return value in self._sizes or self._view.is_constant(value)
@@ -134,10 +134,10 @@ class Folder:
                 if value in region and self._is_read_outside(value, region)
             ]
             growth = sum(self._sizes[value] for value in ends) - self._freed_bytes(region)
-            if self._spent_bytes + growth > budget_bytes:
+            if self.spent_bytes + growth > budget_bytes:
                 continue
             if self._fold_region(ends):
-                self._spent_bytes += growth
+                self.spent_bytes += growth
         self._sizes.clear()
 
     def _regions(self) -> list[set[ir.Value]]:
@@ -152,7 +152,7 @@ class Folder:
         for value in self._sizes:
             node = value.producer()
             for one in () if node is None else node.inputs:
-                if one is not None and (one in self._sizes or _bytes_of(one) > _TINY_BYTES):
+                if one is not None and (one in self._sizes or self._bytes_of(one) > _TINY_BYTES):
                     parent[find(one)] = find(value)
         groups: dict[ir.Value, set[ir.Value]] = {}
         for value in self._sizes:
@@ -166,10 +166,14 @@ class Folder:
         nodes = {value.producer() for value in region}
         inputs = {value for node in nodes if node for value in node.inputs if value is not None}
         return _NODE_BYTES * len(nodes) + sum(
-            _bytes_of(value)
+            self._bytes_of(value)
             for value in inputs - region
             if all(use.node in nodes for use in value.uses())
         )
+
+    def _bytes_of(self, value: ir.Value) -> int:
+        tensor = self._view.knowledge.tensor(value)
+        return 0 if tensor is None else tensor.nbytes
 
     def _fold_region(self, ends: Iterable[ir.Value]) -> bool:
         made = [(value, expression) for value in ends if (expression := self._express(value))]
@@ -178,6 +182,7 @@ class Folder:
         found: list[tuple[ir.Value, _Expression, NDArray[Any] | None]] = []
         for value, expression in made:
             is_large = self._sizes[value] > _LAZY_BYTES and expression.only_moves()
+            is_large = is_large and not self._view.constants_are_nodes
             array = None if is_large else expression.compute()
             if array is None and not is_large:
                 return False
@@ -223,7 +228,7 @@ class Folder:
             elif one in self._sizes:
                 inputs.append(self._express(one))
             else:
-                inputs.append(one.const_value)
+                inputs.append(self._view.knowledge.tensor(one))
         rounds = any(one.rounds for one in inputs if isinstance(one, _Expression))
         is_float = self._view.fact(value).dtype in _FLOATS
         attributes = {name: one.value for name, one in node.attributes.items()}
@@ -239,10 +244,6 @@ _FLOATS = frozenset(
 
 def _rule_of(expression: _Expression) -> Rule:
     return FOLD_ROUNDED if expression.rounds else FOLD_EXACT
-
-
-def _bytes_of(value: ir.Value) -> int:
-    return 0 if value.const_value is None else value.const_value.nbytes
 
 
 def _size_bytes(fact: Fact) -> int | None:

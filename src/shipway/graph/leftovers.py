@@ -13,7 +13,7 @@ import onnx_ir as ir
 from shipway.errors import ModelError
 from shipway.graph.weights import SparseTensor
 
-__all__ = ["keep_leftovers", "return_leftovers", "stand_in_for_sparse"]
+__all__ = ["has_leftovers", "keep_leftovers", "return_leftovers", "stand_in_for_sparse"]
 
 _KEY = "shipway.leftovers"
 
@@ -81,6 +81,11 @@ def _keep_sparse(proto: Any, graph: ir.Graph) -> None:
     for sparse in proto.sparse_initializer:
         value = graph.initializers[sparse.values.name]
         value.const_value = SparseTensor(sparse)
+
+
+def has_leftovers(model: ir.Model) -> bool:
+    """Whether the model itself, beside its graph, holds what onnx_ir does not carry."""
+    return bool(model.meta.get(_KEY))
 
 
 def return_leftovers(model: ir.Model, proto: Any) -> None:

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import logging
 import mmap
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import onnx_ir as ir
 
 from shipway.errors import ModelError
 from shipway.graph.collector import collector_paused
+from shipway.graph.damage import (
+    absent_tensor,
+    mend_texts,
+    put_unreadable_aside,
+    rename_redeclared,
+)
 from shipway.graph.leftovers import keep_leftovers, stand_in_for_sparse
 from shipway.graph.weights import StoredTensor, WeightFile
 from shipway.graph.wire import LENGTH_DELIMITED, Buffer, Field, encode_length_delimited
@@ -19,12 +26,16 @@ from shipway.graph.wire import iterate_fields as fields
 from shipway.source.graphs import check_graph
 from shipway.source.modelfiles import find_model_file, shown_path
 
-__all__ = ["SMALL_BYTES", "load_graph"]
+if TYPE_CHECKING:
+    import onnx
+
+__all__ = ["SMALL_BYTES", "load_anyway", "load_graph", "read_outline"]
 
 SMALL_BYTES = 1024
 """Tensors up to this size are held in memory; larger ones stay in their file."""
 
 _MODEL_GRAPH, _GRAPH_INITIALIZER, _TENSOR_RAW_DATA = 7, 5, 9
+_Stored = Callable[[ir.ExternalTensor, Path, dict[str, WeightFile]], ir.TensorProtocol]
 _AGAIN = "See whether the file was copied or downloaded whole; if it was, export it again."
 
 
@@ -57,6 +68,79 @@ def load_graph(path: Path) -> ir.Model:
         return _load(path)
 
 
+def load_anyway(path: Path) -> tuple[ir.Model, tuple[str, ...]]:
+    """Load a model to look at; of one that `load_graph` refuses, what there is.
+
+    Such a model is neither to be run nor to be saved: a tensor whose numbers are not there is an
+    `AbsentTensor`, and a value that is computed a second time has another name.
+
+    Args:
+        path: The .onnx file.
+
+    Returns:
+        The model, and what is wrong with it.
+
+    Raises:
+        ModelError: There is too little: the file is absent or no ONNX model, or it holds what
+            cannot be carried.
+    """
+    path = find_model_file(path)
+    with collector_paused(), _quiet():
+        return _load_anyway(path)
+
+
+def _load_anyway(path: Path) -> tuple[ir.Model, tuple[str, ...]]:
+    file = WeightFile(path)
+    with _naming(path):
+        proto = _parse(_skeleton(path, file))
+    problems = list(mend_texts(proto))
+    try:
+        check_graph(proto, path)
+    except ModelError as error:
+        if not proto.graph.node and not proto.graph.output:
+            raise
+        problems.append(str(error))
+    problems += rename_redeclared(proto)
+    with _naming(path):
+        stand_in_for_sparse(proto)
+        model = _deserialize(proto)
+    try:
+        keep_leftovers(proto, model)
+    except ModelError as error:
+        problems.append(f"The file {error}.")
+    except TypeError as error:
+        problems.append(f"{error}.")
+    _store_external(model, path, file, _stored_or_absent)
+    put_unreadable_aside(model)
+    return model, tuple(problems)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep onnx_ir from logging what is told as a problem."""
+    log = logging.getLogger("onnx_ir")
+    before = log.level
+    log.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        log.setLevel(before)
+
+
+def read_outline(path: Path) -> onnx.ModelProto:
+    """Read a model's protobuf; the data of large initializers stay in the file.
+
+    Args:
+        path: The .onnx file.
+
+    Raises:
+        ModelError: The file is absent, truncated or not ONNX.
+    """
+    path = find_model_file(path)
+    with _naming(path):
+        return _parse(_skeleton(path, WeightFile(path)))
+
+
 def _load(path: Path) -> ir.Model:
     file = WeightFile(path)
     with _naming(path):
@@ -79,7 +163,7 @@ def _naming(path: Path) -> Iterator[None]:
         raise ModelError(f"{shown_path(path)} {error}.", hint=error.hint or _AGAIN) from error
 
 
-def _parse(skeleton: bytes) -> Any:
+def _parse(skeleton: bytes) -> onnx.ModelProto:
     import onnx
     from google.protobuf.message import DecodeError  # type: ignore[import-untyped] # ships no types
 
@@ -149,22 +233,27 @@ def _place_note(location: str, offset: int, length: int) -> bytes:
     return bytes(tensor.SerializeToString())
 
 
-def _store_external(model: ir.Model, path: Path, file: WeightFile) -> None:
+def _store_external(
+    model: ir.Model, path: Path, file: WeightFile, stored: _Stored | None = None
+) -> None:
     """Give every tensor that lies in a file a reference to that file, opened once."""
+    stored = stored or _stored
     files = {path.name: file}
     for graph in model.graphs():
         for value in graph.initializers.values():
             if isinstance(value.const_value, ir.ExternalTensor):
-                value.const_value = _stored(value.const_value, path, files)
+                value.const_value = stored(value.const_value, path, files)
     for body in (*model.graphs(), *model.functions.values()):
         for node in body:
-            _store_attributes(node, path, files)
+            _store_attributes(node, path, files, stored)
 
 
-def _store_attributes(node: ir.Node, path: Path, files: dict[str, WeightFile]) -> None:
+def _store_attributes(
+    node: ir.Node, path: Path, files: dict[str, WeightFile], stored: _Stored
+) -> None:
     for name, attribute in list(node.attributes.items()):
         if isinstance(attribute.value, ir.ExternalTensor):
-            tensor = _stored(attribute.value, path, files)
+            tensor = stored(attribute.value, path, files)
             node.attributes[name] = ir.AttrTensor(name, tensor)
 
 
@@ -181,3 +270,9 @@ def _stored(tensor: ir.ExternalTensor, path: Path, files: dict[str, WeightFile])
         doc_string=tensor.doc_string,
         metadata=dict(tensor.metadata_props),
     )
+
+
+def _stored_or_absent(
+    tensor: ir.ExternalTensor, path: Path, files: dict[str, WeightFile]
+) -> ir.TensorProtocol:
+    return absent_tensor(tensor, path) or _stored(tensor, path, files)

@@ -17,6 +17,7 @@ __all__ = [
     "opset_imports_of",
     "parent_nodes",
     "subgraphs_of",
+    "values_read",
 ]
 
 
@@ -43,6 +44,18 @@ def subgraphs_of(node: ir.Node) -> Iterator[ir.Graph]:
             yield attribute.as_graph()
         elif attribute.type is ir.AttributeType.GRAPHS:
             yield from attribute.as_graphs()
+
+
+def values_read(node: ir.Node) -> Iterator[ir.Value]:
+    """Yield the values of the node's own graph that it reads, in its sub-graphs too."""
+    pending = [node]
+    while pending:
+        one = pending.pop()
+        read: list[ir.Value | None] = [*one.inputs]
+        for inner in subgraphs_of(one):
+            read.extend(inner.outputs)
+            pending.extend(inner)
+        yield from (value for value in read if value is not None and value.graph is node.graph)
 
 
 def parent_nodes(model: ir.Model) -> dict[ir.Graph, ir.Node]:
@@ -103,7 +116,7 @@ def _values(model: ir.Model) -> Iterator[ir.Value]:
             yield from node.outputs
 
 
-_FIND = "Look the name up in a viewer such as netron, or print(model) in Python."
+_FIND = "Look names up: shipway graph find MODEL --name '*part*', or --value '*part*'."
 
 
 def _nearest(name: str, known: Iterable[str]) -> str:

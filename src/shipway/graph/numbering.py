@@ -4,35 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import onnx_ir as ir
 
+from shipway.graph.aside import domain_of
+from shipway.graph.attributes import freeze_attributes
 from shipway.graph.rules import Rewrite, Rule
 from shipway.graph.standard import is_standard
 from shipway.graph.view import View
 
-__all__ = ["RANDOM", "SAME_NODE", "SAME_NUMBERS", "Numbering"]
-
-_GRAPHS = frozenset({ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS})
-RANDOM = frozenset(
-    [
-        "RandomNormal",
-        "RandomUniform",
-        "RandomNormalLike",
-        "RandomUniformLike",
-        "Multinomial",
-        "Bernoulli",
-        "Dropout",
-    ]
-)
-"""Operators that give other numbers each time; Dropout in training."""
+__all__ = ["SAME_NODE", "SAME_NUMBERS", "Numbering"]
 
 SAME_NODE = Rule(
     "merge_equal_nodes",
     "exact",
     "Computes once what several nodes compute from the same inputs. Never random operators, "
-    "never custom ones.",
+    "and custom ones only where they are declared pure.",
     (),
     lambda _node, _view: None,
 )
@@ -69,6 +56,8 @@ class Numbering:
 
     def propose(self, node: ir.Node) -> tuple[Rule, Rewrite] | None:
         """Return the equal node's outputs to read instead; note the node where there is none."""
+        if is_standard(node, "Constant") and self._view.is_constant(node.outputs[0]):
+            return self._propose_constant(node)
         for rule, key in self._keys(node):
             found = self._find(key)
             if found is not None and found is not node:
@@ -76,6 +65,10 @@ class Numbering:
                 return rule, Rewrite(tuple(values))
             self._scopes[-1][key] = node
         return None
+
+    def _propose_constant(self, node: ir.Node) -> tuple[Rule, Rewrite] | None:
+        found = self._view.equal_constant(node.outputs[0])
+        return None if found is None else (SAME_NODE, Rewrite((found,)))
 
     def _find(self, key: Hashable) -> ir.Node | None:
         for scope in reversed(self._scopes):
@@ -85,36 +78,14 @@ class Numbering:
         return None
 
     def _keys(self, node: ir.Node) -> Iterator[tuple[Rule, Hashable]]:
-        if not is_standard(node) or node.op_type in RANDOM:
+        if not self._view.library.is_repeatable(node):
             return
-        attributes = _frozen(node)
+        attributes = freeze_attributes(node.attributes)
         if attributes is not None:
             names = tuple(bool(value.name) for value in node.outputs)
-            yield SAME_NODE, (node.op_type, *map(id, node.inputs), attributes, names)
+            head = (domain_of(node), node.op_type, node.overload)
+            yield SAME_NODE, (*head, *map(id, node.inputs), attributes, names)
         if len(node.outputs) == 1:
             fact = self._view.fact(node.outputs[0])
             if fact.content is not None and fact.shape is not None:
                 yield SAME_NUMBERS, ("numbers", fact.dtype, len(fact.shape), fact.content)
-
-
-def _frozen(node: ir.Node) -> Hashable | None:
-    """Return a node's attributes as something to compare; None where they hold graphs."""
-    found: list[tuple[str, Any]] = []
-    for name, attribute in sorted(node.attributes.items()):
-        if attribute.type in _GRAPHS:
-            return None
-        found.append((name, _frozen_value(attribute)))
-    return tuple(found)
-
-
-def _frozen_value(attribute: ir.Attr) -> Hashable:
-    if attribute.is_ref():
-        return ("reference", attribute.ref_attr_name)
-    value: Any = attribute.value
-    if attribute.type is ir.AttributeType.TENSOR:
-        return (int(value.dtype), tuple(value.shape.numpy()), value.tobytes())
-    if isinstance(value, float):
-        return value.hex()  # 0.0 and -0.0 are different
-    if isinstance(value, (list, tuple)):
-        return tuple(one.hex() if isinstance(one, float) else repr(one) for one in value)
-    return repr(value)

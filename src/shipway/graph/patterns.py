@@ -20,7 +20,8 @@ def operands(node: ir.Node) -> Iterator[tuple[ir.Value | None, ir.Value | None]]
 
 def number_of(value: ir.Value | None, view: View) -> float | None:
     """Return the number a constant of one element holds."""
-    if value is None or value.const_value is None or value.const_value.size != 1:
+    tensor = view.knowledge.tensor(value)
+    if tensor is None or tensor.size != 1:
         return None
     array = view.array(value)
     return None if array is None else float(array.reshape(-1)[0])

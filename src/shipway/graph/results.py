@@ -24,6 +24,8 @@ class Change:
         removed: Names of values that are no more.
         alias: For each name that is no more and whose numbers survive: the name that has them.
         into: Values the node computed: what else is no more has become part of them.
+        function: The function it was made in, "domain::name"; "" for the main graph. Names of values
+            are those of its body, which may be names of other values elsewhere.
     """
 
     rule: str
@@ -33,6 +35,7 @@ class Change:
     removed: tuple[str, ...]
     alias: Mapping[str, str]
     into: tuple[str, ...] = ()
+    function: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Return plain data."""
@@ -44,6 +47,7 @@ class Change:
             "removed": list(self.removed),
             "alias": dict(self.alias),
             "into": list(self.into),
+            "function": self.function,
         }
 
 
@@ -74,9 +78,12 @@ class Simplification:
 
     @property
     def aliases(self) -> dict[str, str]:
-        """For each name that is no more and whose numbers survive: the surviving name."""
+        """For each name that is no more and whose numbers survive: the surviving name.
+
+        Values outside functions, as name maps list them.
+        """
         final: dict[str, str] = {}
-        for change in reversed(self.changes):
+        for change in self._changes_outside_functions():
             for old, new in change.alias.items():
                 final[old] = final.get(new, new)
         dropped = set(self.dropped)
@@ -87,7 +94,7 @@ class Simplification:
         """For each name that is no more and whose numbers are gone: surviving names they are in."""
         alias = self.aliases
         found: dict[str, tuple[str, ...]] = {}
-        for change in reversed(self.changes):
+        for change in self._changes_outside_functions():
             inside: list[str] = []
             for name in change.into:
                 inside += found.get(name, (alias.get(name, name),))
@@ -95,6 +102,9 @@ class Simplification:
                 if name not in alias:
                     found[name] = tuple(dict.fromkeys(inside))
         return found
+
+    def _changes_outside_functions(self) -> list[Change]:
+        return [change for change in reversed(self.changes) if not change.function]
 
     def to_json(self) -> dict[str, Any]:
         """Return plain data."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import onnx_ir as ir
@@ -26,6 +26,7 @@ def read_pattern(text: str) -> Callable[..., Any]:
         UsageError: The text cannot be read.
     """
     nodes = _read(text)
+    _refuse_strays(nodes)
     variables = _variables(nodes)
 
     def pattern(op: Any, *given: Any) -> Any:
@@ -97,6 +98,18 @@ def _read(text: str) -> list[Any]:
     if not found:
         raise UsageError("The pattern is empty.", hint=_HINT)
     return found
+
+
+def _refuse_strays(nodes: Sequence[Any]) -> None:
+    """Refuse nodes that do not lead to the last one: they would be left out of the match."""
+    read = {name for node in nodes for name in node.input}
+    for node in nodes[:-1]:
+        if not read.intersection(node.output):
+            raise UsageError(
+                f"Nothing in the pattern reads '{', '.join(node.output)}', which {node.op_type} "
+                "computes.",
+                hint="The last node of a pattern is what all others lead to.",
+            )
 
 
 def _variables(nodes: Iterable[Any]) -> list[str]:

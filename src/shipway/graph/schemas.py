@@ -12,6 +12,8 @@ from shipway.graph.standard import STANDARD_DOMAINS, is_standard
 
 __all__ = ["check_node", "find_schema", "form_problem"]
 
+_LARGEST_VERSION = 2**31 - 1  # onnx takes no larger one
+
 
 def find_schema(op_type: str, domain: str, version: int | None) -> Any | None:
     """Return the newest schema of an operator up to an opset; None for one ONNX does not know."""
@@ -20,7 +22,7 @@ def find_schema(op_type: str, domain: str, version: int | None) -> Any | None:
     domain = "" if domain in STANDARD_DOMAINS else domain
     newest = onnx.defs.onnx_opset_version() if version is None else version
     try:
-        return onnx.defs.get_schema(op_type, newest, domain)
+        return onnx.defs.get_schema(op_type, min(newest, _LARGEST_VERSION), domain)
     except onnx.defs.SchemaError:
         return None
 

@@ -2,57 +2,40 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import logging
 
 import onnx_ir as ir
 
 from shipway.errors import UsageError
-from shipway.graph.applying import UNREAD, Applier, drop_unread_initializers
+from shipway.graph.aside import strangers_set_aside
+from shipway.graph.callers import Callers
 from shipway.graph.collector import collector_paused
-from shipway.graph.facts.inference import infer
-from shipway.graph.facts.knowledge import Knowledge
-from shipway.graph.flattening import FLATTEN_ROWS, flatten_rows
-from shipway.graph.folding import Folder
-from shipway.graph.locating import subgraphs_of
-from shipway.graph.numbering import Numbering
-from shipway.graph.passes.catalogue import PROFILES, rules_of
+from shipway.graph.journal import Journal
+from shipway.graph.library import Library
+from shipway.graph.locating import all_graphs, all_nodes
+from shipway.graph.options import SimplifyOptions
+from shipway.graph.passes.catalogue import PROFILES
 from shipway.graph.results import Change, Simplification
-from shipway.graph.standard import is_standard
-from shipway.graph.view import View
+from shipway.graph.uncalled import UNCALLED, called_functions, drop_uncalled_functions
+from shipway.graph.visiting import Visitor
 
 __all__ = ["Change", "Simplification", "SimplifyOptions", "simplify_graph"]
 
-_MOST_ROUNDS = 64  # models rest after two to nine; a rule that undid another would never
+_LOG = logging.getLogger("shipway.graph")
+_MOST_SWEEPS = 16  # over the main graph and the functions; two or three are enough for most
 _NONEMPTY = "no dimension is 0"
+_PURE = "gives the same outputs for the same inputs, and does nothing else"
 _FIRST_IR_WITH_DEFAULTS = 4
+_USUAL = SimplifyOptions()
 
 
-@dataclass(frozen=True, slots=True)
-class SimplifyOptions:
-    """How to simplify.
+def simplify_graph(model: ir.Model, options: SimplifyOptions = _USUAL) -> Simplification:
+    """Simplify a model in place, bodies of functions too.
 
-    Args:
-        profile: For whom: "portable" keeps the opset and standard operators only; "modern" also
-            writes what opset 23 has. The others have the rules of "portable" today.
-        skip: Names of rules not to use.
-        budget_bytes: Bytes by which folded constants may make the file grow. None: not at all.
-        limit: Number of changes to make at most, in the order of `Simplification.changes`.
-        nonempty: Assume that no dimension is ever 0: then more computed reshapes become constant.
-    """
-
-    profile: str = "portable"
-    skip: frozenset[str] = frozenset()
-    budget_bytes: int | None = None
-    limit: int | None = None
-    nonempty: bool = False
-
-
-def simplify_graph(model: ir.Model, options: SimplifyOptions = SimplifyOptions()) -> Simplification:
-    """Simplify a model in place.
-
-    Inputs, outputs and their dynamic dimensions stay as they are; so do random operators, custom
-    operators and initializers that a caller can override. Declared shapes of intermediate values
-    and of outputs are not trusted. The number of nodes and the size of the file do not grow.
+    Inputs, outputs and their dynamic dimensions stay as they are, those of functions too; so do
+    random operators, custom operators that nobody declares pure, and initializers that a caller can
+    override. Declared shapes of intermediate values and of outputs are not trusted. The number of
+    nodes and the size of the file do not grow.
 
     Args:
         model: The model, e.g. from `load_graph`.
@@ -62,7 +45,8 @@ def simplify_graph(model: ir.Model, options: SimplifyOptions = SimplifyOptions()
         Every change, in order, and where the numbers of removed values are to be found.
 
     Raises:
-        UsageError: There is no such profile.
+        UsageError: There is no such profile, or an operator declared pure has no such name.
+        ModelError: Functions of the model call each other in a circle.
 
     Example:
         >>> import onnx_ir as ir
@@ -78,62 +62,79 @@ def simplify_graph(model: ir.Model, options: SimplifyOptions = SimplifyOptions()
             f"There is no profile '{options.profile}'.", hint=f"Choose of: {', '.join(PROFILES)}."
         )
     before = count_nodes(model)
-    with collector_paused():
+    with collector_paused(), strangers_set_aside(model):
         run = _Simplifier(model, options)
+        assumes = run.assumptions()
         run.run()
-    changes, after = tuple(run.applier.changes), count_nodes(model)
-    assumes = (_NONEMPTY,) if options.nonempty else ()
+    changes, after = tuple(run.journal.changes), count_nodes(model)
     return Simplification(options.profile, changes, before, after, tuple(run.dropped), assumes)
 
 
 def count_nodes(model: ir.Model) -> int:
-    """Return the number of nodes, those of sub-graphs and functions too."""
-    functions = sum(len(function) for function in model.functions.values())
-    return sum(len(graph) for graph in model.graphs()) + functions
+    """Return the number of nodes, those of sub-graphs too, and of functions once each."""
+    return sum(len(graph) for graph in all_graphs(model))
 
 
 class _Simplifier:
+    """Visits the main graph, then the functions, each after those that call it."""
+
     def __init__(self, model: ir.Model, options: SimplifyOptions) -> None:
         self._model = model
         self._options = options
-        self.knowledge = Knowledge(model, nonempty=options.nonempty)
-        self.view = View(model, self.knowledge)
-        self.applier = Applier(self.view, options.limit)
-        self._rules = rules_of(options.profile, options.skip, self.view.opset)
-        self._folder = Folder(self.view, self.applier, options.skip)
-        self._numbering = Numbering(self.view)
-        self._everything = True  # in the first round; later only where something changed
-        self._touched: set[ir.Node] = set()
+        self._library = Library(model, options.pure)
+        self.journal = Journal(options.limit)
+        self._main = Visitor(self._library, options, self.journal)
+        self._functions = [
+            Visitor(self._library, options, self.journal, function)
+            for function in self._library.order
+        ]
+        self._called = called_functions(model, self._library)
         self.dropped: list[str] = []
 
+    def assumptions(self) -> tuple[str, ...]:
+        """Return what must hold beyond the rules' own conditions."""
+        found = [_NONEMPTY] if self._options.nonempty else []
+        called = {name for node in all_nodes(self._model) if (name := self._library.vouched(node))}
+        for name in sorted(self._library.declared - called):
+            _LOG.warning("%s is declared pure, but no node of the model calls it", name)
+        return (*found, *(f"{name} {_PURE}" for name in sorted(called)))
+
     def run(self) -> None:
-        graph = self._model.graph
-        for _ in range(_MOST_ROUNDS):
-            changes = len(self.applier.changes)
-            self._numbering = Numbering(self.view)
-            self._touched, self.applier.touched = self.applier.touched, set()
-            self._visit_graph(graph)
-            self._everything = False
-            self._fold()
-            if UNREAD.name not in self._options.skip:
-                for one in self._model.graphs():
-                    self.applier.remove_unread(one)
-            if self.applier.is_done:
+        """Sweep until nothing changes."""
+        for _ in range(_MOST_SWEEPS):
+            changes = len(self.journal.changes)
+            self._library.judge_again()
+            self._sweep()
+            self._drop_uncalled()
+            is_at_rest = len(self.journal.changes) == changes
+            if not self._functions or is_at_rest or self.journal.is_done:
                 break
-            if len(self.applier.changes) == changes and not self._flatten():
-                break
-        for one in self._model.graphs():
-            self.dropped += drop_unread_initializers(one, self.knowledge)
+        self.dropped = self._main.drop_unread_initializers()
+        for visitor in self._functions:
+            visitor.drop_unread_initializers()
         self._declare_initializers()
 
-    def _fold(self) -> None:
-        budget = self._options.budget_bytes
-        self._folder.fold(max(self.view.spare_bytes, 0) if budget is None else budget)
+    def _sweep(self) -> None:
+        callers = Callers(self._library)
+        for visitor in (self._main, *self._functions):
+            if visitor.function is not None:
+                visitor.assume(*callers.agreement(visitor.function))
+            visitor.run(self._budget_bytes(visitor))
+            if self._functions:
+                callers.note(visitor.body, visitor.knowledge)
 
-    def _flatten(self) -> bool:
-        if FLATTEN_ROWS.name in self._options.skip:
-            return False
-        return flatten_rows(self._model.graph, self.view, self.applier)
+    def _budget_bytes(self, visitor: Visitor) -> int | None:
+        """Return what a body may spend, what it has spent before too."""
+        if self._options.budget_bytes is None:
+            return None
+        others = (one for one in (self._main, *self._functions) if one is not visitor)
+        return self._options.budget_bytes - sum(one.spent_bytes for one in others)
+
+    def _drop_uncalled(self) -> None:
+        if UNCALLED.name in self._options.skip:
+            return
+        gone = drop_uncalled_functions(self._model, self._library, self._called, self.journal)
+        self._functions = [one for one in self._functions if one.function not in gone]
 
     def _declare_initializers(self) -> None:
         """Before IR version 4 every initializer is an input too."""
@@ -142,61 +143,3 @@ class _Simplifier:
         graph = self._model.graph
         known = set(graph.inputs)
         graph.inputs.extend(value for value in graph.initializers.values() if value not in known)
-
-    def _visit_graph(self, graph: ir.Graph) -> None:
-        for node in graph:
-            if self.applier.is_done:
-                return
-            if node.graph is graph:
-                self._visit(node)
-
-    def _visit(self, node: ir.Node) -> None:
-        inside = list(subgraphs_of(node))
-        if inside:
-            self._learn(node)  # what the inputs of a loop's body are
-        for inner in inside:
-            with self._numbering.scope():
-                self._visit_graph(inner)
-        if inside or self._is_due(node):
-            self._learn(node)
-            self._try_rules(node)
-            if node.graph is None:
-                return
-        facts = [self.knowledge.fact(value) for value in node.outputs]
-        if not self._folder.note(node, facts):
-            self._merge(node)
-
-    def _is_due(self, node: ir.Node) -> bool:
-        return self._everything or node in self._touched or node in self.applier.touched
-
-    def _try_rules(self, node: ir.Node) -> None:
-        for rule in self._rules.get(node.op_type, ()) if _is_plain(node) else ():
-            if self.applier.is_done:
-                return
-            rewrite = rule.propose(node, self.view)
-            if rewrite is None or not self.applier.apply(rule, node, rewrite):
-                continue
-            for new in rewrite.nodes:
-                if new.graph is not None:
-                    self._visit(new)
-            if node.graph is None:
-                return
-            self._learn(node)
-
-    def _learn(self, node: ir.Node) -> None:
-        """Note what is known of a node's outputs; whoever reads what is new is looked at again."""
-        for value, fact in zip(node.outputs, infer(node, self.knowledge), strict=True):
-            if self.knowledge.learn(value, fact):
-                self.applier.touched.update(use.node for use in value.uses())
-
-    def _merge(self, node: ir.Node) -> None:
-        found = self._numbering.propose(node)
-        if found is not None and found[0].name not in self._options.skip:
-            self.applier.apply(found[0], node, found[1])
-
-
-def _is_plain(node: ir.Node) -> bool:
-    """Whether rules may look at a node: a standard operator whose attributes are all known."""
-    return is_standard(node) and not any(
-        attribute.is_ref() for attribute in node.attributes.values()
-    )

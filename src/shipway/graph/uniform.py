@@ -32,9 +32,8 @@ def filling_of(value: ir.Value | None, view: View) -> np.generic | None:
         attribute = filled.attributes.get("value")
         array: Any = np.zeros(1, np.float32) if attribute is None else attribute.as_tensor().numpy()
         return array.reshape(-1)[0]  # type: ignore[no-any-return] # numpy's scalars are Any here
-    if not view.is_constant(found) or found.const_value is None:
-        return None
-    if not 0 < found.const_value.size <= _MOST_ELEMENTS:
+    tensor = view.knowledge.tensor(found)
+    if tensor is None or not view.is_constant(found) or not 0 < tensor.size <= _MOST_ELEMENTS:
         return None
     numbers = view.array(found)
     return None if numbers is None else _single(numbers)

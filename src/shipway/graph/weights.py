@@ -12,7 +12,14 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-__all__ = ["DeferredTensor", "LazyTensor", "SparseTensor", "StoredTensor", "WeightFile"]
+__all__ = [
+    "AbsentTensor",
+    "DeferredTensor",
+    "LazyTensor",
+    "SparseTensor",
+    "StoredTensor",
+    "WeightFile",
+]
 
 _PIECE_BYTES = 16 << 20
 
@@ -196,6 +203,41 @@ class LazyTensor(DeferredTensor):
     def numpy(self) -> NDArray[Any]:
         """Compute the numbers."""
         return self._compute()
+
+
+class AbsentTensor(DeferredTensor):
+    """A tensor whose numbers are not there: its file is absent, or ends too early.
+
+    Args:
+        name: Its name.
+        dtype: Element type.
+        shape: Sizes.
+        location: File it should lie in, as the model names it; "" for the model's own.
+        reason: What is wrong, e.g. "weights.bin is absent".
+    """
+
+    def __init__(
+        self,
+        name: str | None,
+        dtype: ir.DataType,
+        shape: tuple[int, ...],
+        *,
+        location: str,
+        reason: str,
+    ) -> None:
+        """Keep what is known."""
+        super().__init__(name, dtype, shape)
+        self.location = location
+        self.reason = reason
+
+    @property
+    def nbytes(self) -> int:
+        """The number of bytes there should be; 0 where the element type is unknown."""
+        return 0 if self.dtype is ir.DataType.UNDEFINED else super().nbytes
+
+    def numpy(self) -> NDArray[Any]:
+        """Refuse: there is nothing to read."""
+        raise EOFError(f"'{self.name}': {self.reason}")
 
 
 class SparseTensor(DeferredTensor):

@@ -35,6 +35,7 @@ def custom_op(  # noqa: PLR0913 -- one argument a field of the definition, all b
     aliases: Sequence[Alias] = (),
     standard: Callable[..., Any] | None = None,
     differentiable: bool = True,
+    pure: bool = False,
 ) -> Callable[[Callable[..., Any]], CustomOp]:
     """Define an operator: decorates its PyTorch reference. The arguments are those of `CustomOp`.
 
@@ -52,6 +53,7 @@ def custom_op(  # noqa: PLR0913 -- one argument a field of the definition, all b
         aliases: Names in the domains of others.
         standard: How ONNX itself writes the operator.
         differentiable: False where a gradient makes no sense.
+        pure: The same outputs for the same inputs and nothing else: equal calls may be merged.
 
     Raises:
         UsageError: The name is no `namespace::name`, or an operator of this name is defined already.
@@ -83,6 +85,7 @@ def custom_op(  # noqa: PLR0913 -- one argument a field of the definition, all b
                 aliases=tuple(aliases),
                 standard=standard,
                 differentiable=differentiable,
+                pure=pure,
                 overload=overload_of,
             )
         )

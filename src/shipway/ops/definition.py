@@ -113,6 +113,8 @@ class CustomOp:
             portable body from the reference. Takes an onnxscript opset, the inputs and the
             attributes; returns the outputs.
         differentiable: False where a gradient makes no sense (indices, boxes that are kept).
+        pure: It gives the same outputs for the same inputs and does nothing else, so that equal calls
+            may be computed once and unread ones left out. False where it draws, counts or keeps.
         foreign: Torch knows it already, from somebody else's torch.library.
         overload: Gives the torch operator, registered first if need be; `custom_op` sets it.
     """
@@ -131,6 +133,7 @@ class CustomOp:
     aliases: tuple[Alias, ...] = ()
     standard: Callable[..., Any] | None = None
     differentiable: bool = True
+    pure: bool = False
     foreign: bool = False
     overload: Callable[[CustomOp], Any] | None = None
 

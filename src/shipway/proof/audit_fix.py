@@ -78,7 +78,7 @@ def mend_declarations(path: Path, audited: Audited, target: Path) -> Mended:
         OutputError: The target cannot be written.
     """
     model = load_graph(path)
-    knowledge = Knowledge(model)
+    knowledge = Knowledge.of_model(model)
     infer_graph(model.graph, knowledge)
     names = frozenset(read_inputs(model).names)
     done: dict[str, list[str]] = {"replaced": [], "opened": [], "dropped": []}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import contextlib
 import re
 from collections.abc import Mapping
@@ -11,14 +10,13 @@ from pathlib import Path
 import onnx_ir as ir
 
 from shipway.errors import ModelError
-from shipway.export.locations import trace_location
 from shipway.export.name_map import NameMap, TensorEntry, read_name_map
 from shipway.graph.locating import all_nodes
 from shipway.proof.audit_results import Place
+from shipway.source.origins import read_origin
 
 __all__ = ["Places"]
 
-_STACK, _SCOPES = "pkg.torch.onnx.stack_trace", "pkg.torch.onnx.name_scopes"
 _NODE = re.compile(r"Name:'(?P<name>[^']*)'")
 _MAP_SUFFIX = ".map.json"
 
@@ -60,9 +58,9 @@ class Places:
         if entry is not None:
             where = f"{entry.source}: {entry.code}" if entry.code else entry.source
             return Place(_name(node), node.op_type, entry.module, where)
-        line = trace_location(node.metadata_props.get(_STACK, ""))
-        source = "" if line is None else line.quote()
-        return Place(_name(node), node.op_type, _module(node), source)
+        origin = read_origin(node.name or "", node.metadata_props)
+        source = f"{origin.source}: {origin.code}" if origin.code else origin.source
+        return Place(_name(node), node.op_type, origin.module, source)
 
 
 def _name(node: ir.Node) -> str:
@@ -75,12 +73,3 @@ def _entries(names: NameMap) -> dict[str, TensorEntry]:
     by_fx = {entry.fx: entry for entry in names.tensors}
     served = {one.onnx: by_fx[one.fx] for one in names.values if one.fx in by_fx}
     return served | names.by_onnx()
-
-
-def _module(node: ir.Node) -> str:
-    """Return the module path torch's exporter wrote into a node, or the one in its name."""
-    with contextlib.suppress(ValueError, SyntaxError, TypeError):
-        scopes = ast.literal_eval(node.metadata_props.get(_SCOPES, "[]"))
-        if len(scopes) >= 2:
-            return str(scopes[-2])
-    return ""

@@ -154,7 +154,7 @@ def _read_types(
     """Give each value of the main graph its dtype; return those, and what is no tensor."""
     dtypes: dict[str, ir.DataType] = {}
     untapped: dict[str, str] = {}
-    opset = Knowledge(model).opset
+    opset = Knowledge.of_model(model).opset
     values = {value.name or "": value for value in _computed(model.graph) if value.name}
     values |= {value.name or "": value for value in model.graph.outputs}
     for name, value in values.items():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,24 +15,35 @@ from numpy.typing import NDArray
 from shipway.compare.outputs import compare_outputs
 from shipway.compare.results import Comparison, Coverage
 from shipway.compare.verdict import Limits, limits_for
-from shipway.engines.base import Session
+from shipway.engines.base import EngineOptions, Session
+from shipway.engines.onnxfile import require_onnx
+from shipway.engines.registry import find_engine
 from shipway.errors import EngineError, TensorError
-from shipway.export.onnx_file import read_graph, read_specs
+from shipway.export.onnx_file import read_specs
 from shipway.export.portable import PortableModel
 from shipway.export.sizes import dynamic_dims, example_sizes
+from shipway.graph.loading import load_graph, read_outline
+from shipway.graph.pieces import cut_pieces, weights_bytes
 from shipway.graph.rules import Kind
 from shipway.progress import SILENT, Progress
 from shipway.proof.graph_feeds import FILLS, find_ranges, hostile_feeds
 from shipway.proof.graph_probe import probe_sizes
 from shipway.proof.graph_signature import check_dynamic, check_names
+from shipway.proof.piecewise import PiecewiseSession
 from shipway.proof.results import Proof, Trial
 from shipway.proof.sessions import PRECISION, open_plainly
 from shipway.proof.sizes import SizePlan, plan_sizes
 from shipway.source.modelfiles import find_model_file
 from shipway.tensors import Tensors, TensorSpec
 
-__all__ = ["prove_graphs", "run_at"]
+__all__ = ["open_model", "prove_graphs", "run_at"]
 
+_LEAN = EngineOptions(
+    precision=PRECISION, optimize=False, extra={"session.disable_prepacking": "1"}
+)
+_WHOLE_BYTES = 512 * 2**20
+"""Weights up to which a model runs as a whole; larger ones run in pieces, within bounded memory."""
+_PIECE_BYTES = 128 * 2**20
 _BEFORE = "the model before"
 _EXACT = Limits(1e-6, 1e-5, 1e-6, 1e-3)
 """An engine sums in another order where a weight has become a constant, whatever the edit was."""
@@ -73,11 +86,11 @@ def prove_graphs(
     check_names(golden_model, actual_model, after)
     if sizes is None:
         check_dynamic(golden_model, actual_model, after)
-    with open_plainly(golden_model) as golden, open_plainly(actual_model) as actual:
+    with _session(golden_model) as golden, _session(actual_model) as actual:
         plan, specs = _plan(before, golden_model.inputs, golden, sizes, nonempty=nonempty)
         limits = _EXACT if kind == "exact" else limits_for(PRECISION)
         draws = _Draws.find(golden, actual, specs, plan.sets[0])
-        trials, notes = [], [*plan.notes, *draws.notes()]
+        trials, notes = [], [*plan.notes, *draws.notes(), *_pieces_notes(golden, actual)]
         progress.start("prove the graph", len(plan.sets) * len(FILLS))
         for index, one in enumerate(plan.sets):
             for fill, feeds in hostile_feeds(specs, one, seed + 100 * index):
@@ -98,10 +111,40 @@ def prove_graphs(
 
 def _portable(path: Path) -> PortableModel:
     path = find_model_file(path)
-    inputs, outputs = read_specs(read_graph(path))
+    inputs, outputs = read_specs(read_outline(path))
     # Exporters declare false sizes of outputs, which a session would hold a run to.
     anyhow = tuple(replace(spec, shape=None) for spec in outputs)
     return PortableModel(inputs, anyhow, onnx=path)
+
+
+@contextlib.contextmanager
+def open_model(path: Path) -> Iterator[Session]:
+    """Open a model in ONNX Runtime, without optimisation; a large one in pieces.
+
+    Args:
+        path: The .onnx file. What it declares of the shapes of its outputs is not trusted.
+
+    Raises:
+        ModelError: The file is absent or broken.
+        EngineError: It does not load.
+    """
+    with _session(_portable(path)) as session:
+        yield session
+
+
+@contextlib.contextmanager
+def _session(model: PortableModel) -> Iterator[Session]:
+    whole = load_graph(require_onnx(model, "ONNX Runtime"))
+    if weights_bytes(whole) <= _WHOLE_BYTES:
+        with open_plainly(model) as session:
+            yield session
+        return
+    pieces, engine = cut_pieces(whole, _PIECE_BYTES), find_engine("onnxruntime")
+    with (
+        tempfile.TemporaryDirectory(prefix="shipway-proof-") as folder,
+        PiecewiseSession(model, whole, pieces, engine, _LEAN, Path(folder)) as session,
+    ):
+        yield session
 
 
 def _try(session: Session, feeds: Tensors) -> tuple[Tensors | None, str]:
@@ -115,7 +158,7 @@ def run_at(
     path: Path, specs: Sequence[TensorSpec], sets: Sequence[Mapping[str, int]]
 ) -> Iterator[str]:
     """Yield for each set of sizes why a model does not run there, "" where it does."""
-    with open_plainly(_portable(path)) as session:
+    with open_model(path) as session:
         for one in sets:
             _, feeds = next(hostile_feeds(specs, one, 0))
             yield _try(session, feeds)[1]
@@ -240,6 +283,16 @@ def _compare(
 
 def _has_no_finite(array: NDArray[Any]) -> bool:
     return array.dtype.kind == "f" and array.size > 0 and not np.isfinite(array).any()
+
+
+def _pieces_notes(golden: Session, actual: Session) -> list[str]:
+    sides = {_BEFORE: golden, "the one after": actual}
+    pieces = {side: session.effective.get("pieces") for side, session in sides.items()}
+    return [
+        f"{side} ran in {count} pieces, for its weights are larger than {_WHOLE_BYTES >> 20} MiB"
+        for side, count in pieces.items()
+        if count
+    ]
 
 
 def _named(sizes: Mapping[str, int]) -> str:

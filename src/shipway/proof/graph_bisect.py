@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -79,23 +79,13 @@ def bisect_simplification(
 
     def passes(limit: int) -> bool:
         model = load_graph(before)
-        changes[limit] = simplify_graph(model, _limited(options, limit)).changes
+        changes[limit] = simplify_graph(model, replace(options, limit=limit)).changes
         save_graph(model, target)
         proofs[limit] = prove_graphs(before, target, sizes=[failed.sizes], **proof_options)
         return proofs[limit].passed
 
-    count = len(simplify_graph(load_graph(before), _limited(options, None)).changes)
+    count = len(simplify_graph(load_graph(before), replace(options, limit=None)).changes)
     number = bisect_changes(count, passes)
     if number not in proofs:
         passes(number)
     return Culprit(number, changes[number][-1], proofs[number])
-
-
-def _limited(options: SimplifyOptions, limit: int | None) -> SimplifyOptions:
-    return SimplifyOptions(
-        profile=options.profile,
-        skip=options.skip,
-        budget_bytes=options.budget_bytes,
-        limit=limit,
-        nonempty=options.nonempty,
-    )

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from shipway.errors import EngineError, ExportError, ModelError, TensorError
-from shipway.export.locations import trace_location
 from shipway.export.name_map import read_name_map
 from shipway.export.portable import PortableModel
 from shipway.export.sizes import Bounds
@@ -19,6 +18,7 @@ from shipway.proof.audit_declared import sizes_words
 from shipway.proof.audit_results import AuditFinding, Place, Seen
 from shipway.proof.eager import EagerGolden
 from shipway.proof.sizes import Refusal
+from shipway.source.locations import trace_location
 from shipway.source.modelfiles import shown_path
 from shipway.source.programs import load_program
 from shipway.tensors import random_feeds

@@ -10,7 +10,6 @@ import torch
 from torch import nn
 
 from shipway.errors import ExportError
-from shipway.export.legacy import module_path
 from shipway.export.model import export_model
 from shipway.export.name_map import read_name_map
 from shipway.export.onnx_file import opset_of
@@ -197,18 +196,3 @@ def test_what_is_out_of_reach_is_refused(nets, build, as_source, tmp_path, capfd
     assert "--opset 11" in caught.value.hint
     assert capfd.readouterr() == ("", "")
     assert not list(tmp_path.iterdir())
-
-
-@pytest.mark.parametrize(
-    ("node", "path"),
-    [
-        ("/layer1/layer1.0/conv1/Conv", "layer1.0.conv1"),
-        ("/blocks.1/mlp/Relu_3", "blocks.1.mlp"),
-        ("/Add", ""),
-        ("Conv_12", ""),
-        ("", ""),
-    ],
-)
-def test_a_module_path_is_read_from_a_node_name(node, path):
-    """Containers repeat their path, attributes do not."""
-    assert module_path(node) == path

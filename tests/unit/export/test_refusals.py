@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 
 from shipway.export.guards import SizeDecision, Watch
-from shipway.export.locations import CodeLocation
 from shipway.export.refusals import (
     explain_refusal,
     explain_untranslated,
     is_about_one,
     suggested_minima,
 )
+from shipway.source.locations import CodeLocation
 
 HERE = CodeLocation("net.py", 7, "y = pool(x)")
 RANGE = """Constraints violated (h)! For more information, run with TORCH_LOGS="+dynamic".

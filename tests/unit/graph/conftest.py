@@ -14,7 +14,7 @@ DTYPES = {1: np.float32, 6: np.int32, 7: np.int64, 9: np.bool_, 10: np.float16, 
 
 
 def operators(graph):
-    """Return the operators of a graph in order, those of sub-graphs behind their node."""
+    """Return the operators of a graph or function in order, those of sub-graphs behind their node."""
     found = []
     for node in graph.node:
         found.append(node.op_type)
@@ -64,11 +64,12 @@ class Simplified:
         self.changes = result.changes
         self.result = result
         self.ops = operators(proto.graph)
+        self.bodies = {one.name: operators(one) for one in proto.functions}
 
 
 @pytest.fixture
 def simplify(tmp_path):
-    def run(model, *, weights=None, sizes=(1, 3), profile="portable", skip=(), limit=None):
+    def run(model, *, weights=None, sizes=(1, 3), profile="portable", skip=(), limit=None, pure=()):
         proto = onnx.parser.parse_model(model) if isinstance(model, str) else model
         for name, array in (weights or {}).items():
             proto.graph.initializer.append(onnx.numpy_helper.from_array(np.asarray(array), name))
@@ -76,7 +77,9 @@ def simplify(tmp_path):
         before, after = tmp_path / "before.onnx", tmp_path / "after.onnx"
         onnx.save(proto, before)
         graph = load_graph(before)
-        options = SimplifyOptions(profile=profile, skip=frozenset(skip), limit=limit)
+        options = SimplifyOptions(
+            profile=profile, skip=frozenset(skip), limit=limit, pure=frozenset(pure)
+        )
         result = simplify_graph(graph, options)
         save_graph(graph, after)
         found = onnx.load(after)
@@ -84,7 +87,8 @@ def simplify(tmp_path):
         assert [one.name for one in found.graph.output] == [one.name for one in proto.graph.output]
         golden, actual = open_session(before), open_session(after)
         # Engines sum in another order where a weight is a constant: only then, not bit for bit.
-        sums = {"MatMul", "Gemm", "Conv", "LSTM"} & set(operators(found.graph))
+        made = set(operators(found.graph)).union(*map(operators, found.functions))
+        sums = {"MatMul", "Gemm", "Conv", "LSTM"} & made
         exact = not sums and all(change.kind == "exact" for change in result.changes)
         for size in sizes:
             for seed in range(2):
@@ -98,8 +102,12 @@ def simplify(tmp_path):
                         assert expected.tobytes() == output.tobytes()
                     else:
                         np.testing.assert_allclose(output, expected, rtol=2e-4, atol=2e-5)
-        again = simplify_graph(load_graph(after), options)
+        left = load_graph(after)
+        again = simplify_graph(left, options)
+        save_graph(left, tmp_path / "again.onnx")
         assert limit is not None or not again.changes
+        assert limit is not None or (tmp_path / "again.onnx").read_bytes() == after.read_bytes()
+        assert result.nodes_after <= result.nodes_before
         return Simplified(found, result)
 
     return run

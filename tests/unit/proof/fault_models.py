@@ -198,4 +198,47 @@ MODELS = {
         ),
         {f"w{i}": random(8, 8) for i in (1, 2, 3)} | {f"b{i}": random(8) for i in (1, 2, 3)},
     ),
+    "fuse_pads": (
+        (
+            "(float[n,3,6,7] x) => (float[n,4,h,v] y)"
+            " <float[4,3,3,3] w, int64[8] p = {0,0,1,2,0,0,3,0}> { a = Pad(x, p)  y = Conv(a, w) }"
+        ),
+        CONV,
+    ),
+    "retarget_gathers": (
+        (
+            "(float[n,4,5] x) => (float[n,5] y) <int64 i = {1}> "
+            "{ t = Transpose<perm=[1,0,2]>(x)  y = Gather<axis=0>(t, i) }"
+        ),
+        {},
+    ),
+    "merge_slices": (
+        (
+            "(float[6,n] x) => (float[2,m] y)"
+            " <int64[1] zero = {0}, int64[1] one = {1}, int64[1] two = {2}, int64[1] four = {4},"
+            " int64[1] last = {-1}> "
+            "{ a = Slice(x, one, four, zero, two)  y = Slice(a, zero, two, last) }"
+        ),
+        {},
+    ),
+    "move_transposes": (
+        (
+            "(float[n,4,5,6] x) => (float[n,a,b,c] y) <float[4,4] v> {"
+            "  t = Transpose<perm=[0,2,3,1]>(x)  m = MatMul(t, v)  a = Transpose<perm=[0,3,1,2]>(m)"
+            "  b = Relu(a)  u = Transpose<perm=[0,2,3,1]>(b)  y = MatMul(u, v) }"
+        ),
+        {"v": random(4, 4)},
+    ),
+    "drop_impossible_branches": (
+        (
+            "(float[n,m,k] x) => (float[k,n] y) <int64[1] at = {1}, int64[1] one = {1}> {"
+            "  a = Relu(x)  s = Shape(a)  g = Gather<axis=0>(s, at)  c = Equal(g, one)"
+            "  z = If(c) <then_branch = t () => (u) { u = Squeeze(a, one) },"
+            " else_branch = e () => (v) { v = Identity(a) }>  y = Transpose<perm=[1,0]>(z) }"
+        ),
+        {},
+    ),
 }
+
+SIZES = {"drop_impossible_branches": [{"n": 2, "m": 1, "k": 3}]}
+"""Sizes at which a model runs that runs at no usual ones."""

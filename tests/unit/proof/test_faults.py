@@ -10,11 +10,14 @@ import numpy as np
 import onnx
 import onnx.parser
 import pytest
-from fault_models import MODELS
+from fault_models import MODELS, SIZES
 from onnx import numpy_helper
 
-from shipway.graph import applying, numbering
+from shipway.errors import EngineError, ModelError
+from shipway.graph import applying, numbering, uncalled
 from shipway.graph.applying import Applier
+from shipway.graph.journal import Journal
+from shipway.graph.library import Library
 from shipway.graph.loading import load_graph
 from shipway.graph.passes import catalogue
 from shipway.graph.rules import Rewrite, Rule
@@ -26,7 +29,8 @@ from shipway.proof.graph_bisect import bisect_simplification
 
 def test_every_rule_has_a_model():
     """A rule that is added without one is not known to be caught when it is wrong."""
-    assert {rule.name for rule in catalogue.ALL_RULES} - MODELS.keys() == set()
+    by_itself = {"drop_uncalled_functions"}  # it has no node: see the test of its own
+    assert {rule.name for rule in catalogue.ALL_RULES} - MODELS.keys() - by_itself == set()
 
 
 class Fault:
@@ -130,13 +134,13 @@ def save(path, text, weights):
     return path
 
 
-def judge(folder, before):
+def judge(folder, before, sizes=None):
     """Simplify a model with the fault in place; return the change that the failed proof is about."""
     options = SimplifyOptions(profile="modern")
     model = load_graph(before)
     simplify_graph(model, options)
     save_graph(model, folder / "after.onnx")
-    proof = prove_graphs(before, folder / "after.onnx", nonempty=True)
+    proof = prove_graphs(before, folder / "after.onnx", sizes=sizes, nonempty=True)
     assert not proof.passed
     culprit = bisect_simplification(before, options, folder, proof, nonempty=True)
     assert culprit.to_json()["reasons"]
@@ -151,10 +155,11 @@ def test_a_rule_that_is_wrong_is_caught_and_named(tmp_path, monkeypatch, name):
     rules = simplify_graph(model, SimplifyOptions(profile="modern")).rules
     assert name in rules, "the rule does not fire"
     save_graph(model, tmp_path / "right.onnx")
-    assert prove_graphs(before, tmp_path / "right.onnx", nonempty=True).passed
+    sizes = SIZES.get(name)
+    assert prove_graphs(before, tmp_path / "right.onnx", sizes=sizes, nonempty=True).passed
     fault = Fault(name)
     fault.install(monkeypatch)
-    change = judge(tmp_path, before)
+    change = judge(tmp_path, before, sizes)
     assert (change.rule, change.node) == (name, fault.node)
 
 
@@ -165,7 +170,7 @@ def test_numbering_that_overlooks_attributes_is_caught_and_named(tmp_path, monke
         "{ a = LeakyRelu<alpha=0.1>(x)  b = LeakyRelu<alpha=0.2>(x)  y = Sub(a, b) }"
     )
     before = save(tmp_path / "before.onnx", text, {})
-    monkeypatch.setattr(numbering, "_frozen", lambda _node: ())
+    monkeypatch.setattr(numbering, "freeze_attributes", lambda _attributes: ())
     change = judge(tmp_path, before)
     assert (change.rule, change.node) == ("merge_equal_nodes", "block 1/LeakyRelu")
 
@@ -229,3 +234,22 @@ def spoil_catalogue(monkeypatch, wrong):
         wrong if rule.name == wrong.name else rule for rule in catalogue.PROFILES["modern"]
     )
     monkeypatch.setattr(catalogue, "PROFILES", {"modern": rules})
+
+
+def test_a_function_that_is_dropped_though_it_is_called_is_caught(tmp_path, monkeypatch):
+    """The model does not even load, so that there is nothing to bisect."""
+    proto = onnx.parser.parse_model(
+        '<ir_version: 10, opset_import: ["" : 20, "l" : 1]>\n'
+        "main (float[n] x) => (float[n] y) { a = Identity(x)  y = l.f(a) }\n"
+        '<domain: "l", opset_import: ["" : 20]> f (x) => (y) { e = Exp(x)  y = Neg(e) }'
+    )
+    onnx.save(proto, tmp_path / "before.onnx")
+    monkeypatch.setattr(uncalled, "called_functions", lambda _model, _library: set())
+    model = load_graph(tmp_path / "before.onnx")
+    dropped = uncalled.drop_uncalled_functions(
+        model, Library(model), tuple(model.functions.values()), Journal(None)
+    )
+    assert [one.name for one in dropped] == ["f"]
+    save_graph(model, tmp_path / "after.onnx")
+    with pytest.raises((EngineError, ModelError), match="l::f"):
+        prove_graphs(tmp_path / "before.onnx", tmp_path / "after.onnx", nonempty=True)

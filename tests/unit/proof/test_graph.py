@@ -7,8 +7,14 @@ import pytest
 from onnx import numpy_helper
 
 from shipway.errors import EngineError, ModelError
+from shipway.graph.loading import load_graph
+from shipway.graph.passes import catalogue
+from shipway.graph.rules import Rewrite, Rule
+from shipway.graph.saving import save_graph
+from shipway.graph.simplify import SimplifyOptions, simplify_graph
+from shipway.proof import graph
 from shipway.proof.graph import prove_graphs
-from shipway.proof.graph_bisect import bisect_changes
+from shipway.proof.graph_bisect import bisect_changes, bisect_simplification
 
 HEAD = '<ir_version: 10, opset_import: ["" : 20]>\nmain '
 NUMBERS = np.random.default_rng(0)
@@ -48,6 +54,27 @@ def test_the_same_mathematics_passes(files):
     assert proof.passed
     assert {trial.inputs for trial in proof.trials} >= {"normal", "negative", "zeros", "large"}
     assert {trial.sizes["n"] for trial in proof.trials} >= {0, 1}
+
+
+@pytest.fixture
+def in_pieces(monkeypatch):
+    monkeypatch.setattr(graph, "_WHOLE_BYTES", 0)
+    monkeypatch.setattr(graph, "_PIECE_BYTES", 1)
+
+
+@pytest.mark.usefixtures("in_pieces")
+def test_large_models_run_in_pieces(files):
+    with graph.open_model(files(LINEAR, LINEAR)[0]) as session:
+        assert session.effective["pieces"] == "2"
+    assert prove_graphs(*files(LINEAR, GEMM)).passed
+    proof = prove_graphs(*files(LINEAR, LINEAR, other=WEIGHTS | {"b": WEIGHTS["b"] + 1}))
+    assert not proof.passed
+
+
+@pytest.mark.usefixtures("in_pieces")
+def test_outputs_that_no_node_computes_come_out_of_pieces(files):
+    both = "(float[n,4] x) => (float[n,4] x, float[4,3] w, float[n,3] y) <float[4,3] w> { y = MatMul(x, w) }"
+    assert prove_graphs(*files(both, both)).passed
 
 
 WRONG = {
@@ -154,6 +181,40 @@ def test_bisection_finds_the_first_wrong_change(guilty):
 
     assert bisect_changes(19, passes) == guilty
     assert len(asked) <= 5
+
+
+INSIDE = """(float[n,4] x) => (float[n,4] y) { a = Identity(x)  b = l.f(a)  y = l.g(b) }
+<domain: "l", opset_import: ["" : 20]> f (x) => (y) { i = Identity(x)  j = Neg(i)  r = Relu(j)  y = Identity(r) }
+<domain: "l", opset_import: ["" : 20]> g (x) => (y) { i = Identity(x)  y = Exp(i) }"""
+
+
+def test_a_fault_inside_a_function_is_named_with_its_function(tmp_path, monkeypatch):
+    """A rule that drops a Relu does so inside l::f, where the node has a name of its own."""
+    before = tmp_path / "inside.onnx"
+    proto = onnx.parser.parse_model(HEAD.replace('"" : 20', '"" : 20, "l" : 1') + INSIDE)
+    proto.functions[0].node[2].name = "/act 1/Relu"
+    onnx.save(proto, before)
+    wrong = Rule(
+        "drop_rectifiers", "exact", "Wrong.", ("Relu",), lambda n, _: Rewrite((n.inputs[0],))
+    )
+    rules = (*catalogue.PROFILES["portable"], wrong)
+    monkeypatch.setattr(catalogue, "PROFILES", {"portable": rules})
+    culprit = _judge(tmp_path, before, "drop_rectifiers")
+    assert (culprit.change.function, culprit.change.node) == ("l::f", "/act 1/Relu")
+    assert culprit.to_json()["change"]["function"] == "l::f"
+
+
+def _judge(folder, before, name):
+    model = load_graph(before)
+    options = SimplifyOptions()
+    simplify_graph(model, options)
+    save_graph(model, folder / "after.onnx")
+    proof = prove_graphs(before, folder / "after.onnx")
+    assert not proof.passed
+    culprit = bisect_simplification(before, options, folder, proof)
+    assert culprit.change.rule == name
+    assert culprit.to_json()["reasons"]
+    return culprit
 
 
 def test_a_draw_that_became_a_constant_is_caught(files):

@@ -32,8 +32,13 @@ def infer_control_flow(
 
 def _if(node: ir.Node, knowledge: Knowledge, infer_graph: InferGraph) -> Sequence[Fact]:
     branches = [node.attributes[name].as_graph() for name in ("then_branch", "else_branch")]
+    condition = knowledge.integers(node.inputs[0])
+    if condition is not None and len(condition) == 1:
+        branches = branches[:1] if condition[0] else branches[1:]
     for branch in branches:
         infer_graph(branch)
+    if len(branches) == 1:
+        return [knowledge.fact(value) for value in branches[0].outputs]
     pairs = zip(*(branch.outputs for branch in branches), strict=True)
     return [_common(*map(knowledge.fact, pair)) for pair in pairs]
 

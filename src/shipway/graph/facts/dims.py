@@ -15,10 +15,12 @@ __all__ = [
     "add",
     "are_different",
     "atom",
+    "atoms_of",
     "divide",
     "is_nonnegative",
     "multiply",
     "product",
+    "rename_atoms",
     "subtract",
 ]
 
@@ -136,6 +138,23 @@ def _without(monomial: Monomial, atoms: Monomial) -> Monomial | None:
             return None
         rest.remove(name)
     return tuple(rest)
+
+
+def atoms_of(dim: Dim) -> Iterable[str]:
+    """Return the names in a size, in the same order each time; those that occur twice too."""
+    return () if isinstance(dim, int) else [name for names in sorted(dim.terms) for name in names]
+
+
+def rename_atoms(dim: Dim, names: Mapping[str, str]) -> Dim:
+    """Return a size with other names, no two of which become one; those not listed stay."""
+    if isinstance(dim, int):
+        return dim
+    return Poly(
+        {
+            tuple(sorted(names.get(name, name) for name in monomial)): factor
+            for monomial, factor in dim.terms.items()
+        }
+    )
 
 
 ANY_SIGN = "~"

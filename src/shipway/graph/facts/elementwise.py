@@ -107,9 +107,18 @@ _BOOLEAN = frozenset(
 def _same(call: Call) -> Sequence[Fact]:
     op_type, first = call.node.op_type, call.first
     if op_type in _BOOLEAN:
-        return [Fact(ir.DataType.BOOL, first.shape)]
+        return [Fact(ir.DataType.BOOL, first.shape, _negated(call))]
     content = first.content if op_type == "Identity" else None
     return [Fact(first.dtype, first.shape, content)]
+
+
+def _negated(call: Call) -> tuple[Dim, ...] | None:
+    """Return what Not makes of truth values that are all known."""
+    content = call.first.content
+    if call.node.op_type != "Not" or content is None:
+        return None
+    known = [int(not dim) for dim in content if isinstance(dim, int)]
+    return tuple(known) if len(known) == len(content) else None
 
 
 @shapes_of("Dropout")

@@ -1,4 +1,4 @@
-"""Everything known of a model's values, gathered in one pass from its inputs and initializers.
+"""Everything known of the values of a body, gathered in one pass from its inputs and constants.
 
 Declared shapes of intermediate values and of outputs are never read: exporters write false ones.
 """
@@ -10,11 +10,14 @@ from typing import Any
 import onnx_ir as ir
 from numpy.typing import NDArray
 
+from shipway.graph.attributes import Bindings
+from shipway.graph.building import tensor_of_node
 from shipway.graph.facts.dims import ANY_SIGN, Dim, Poly, atom
 from shipway.graph.facts.fact import UNKNOWN, Fact
-from shipway.graph.weights import SparseTensor
+from shipway.graph.library import Library
+from shipway.graph.weights import AbsentTensor, SparseTensor
 
-__all__ = ["CONTENT_DTYPES", "CONTENT_SIZE", "Knowledge", "content_of"]
+__all__ = ["CONTENT_DTYPES", "CONTENT_SIZE", "Knowledge", "content_of", "fact_of_tensor"]
 
 CONTENT_DTYPES = frozenset({ir.DataType.INT64, ir.DataType.INT32, ir.DataType.BOOL})
 CONTENT_SIZE = 1024
@@ -28,6 +31,15 @@ _BOXED_SIZE = 8
 def content_of(array: NDArray[Any]) -> tuple[Dim, ...]:
     """Return the numbers of an integer array as content."""
     return tuple(map(int, array.reshape(-1).tolist()))
+
+
+def fact_of_tensor(tensor: ir.TensorProtocol) -> Fact:
+    """Return what is known of a constant: its numbers where it is a short vector of integers."""
+    shape = tuple(map(int, tensor.shape.numpy()))
+    content = None
+    if tensor.dtype in CONTENT_DTYPES and len(shape) <= 1 and tensor.size <= CONTENT_SIZE:
+        content = content_of(tensor.numpy())
+    return Fact(tensor.dtype, shape, content)
 
 
 def _is_as_good(known: Fact, fact: Fact) -> bool:
@@ -51,25 +63,49 @@ def _is_fresh(dim: Dim) -> bool:
 
 
 class Knowledge:
-    """Facts by value, and the numbers of constants.
+    """Facts by value, and the numbers of constants, of one body: the main graph or a function's.
+
+    Nothing is known of the inputs of a function but what its callers tell, and its constants are
+    nodes.
 
     Args:
-        model: The model they are about.
+        body: The graph they are about, those inside it too.
+        library: The functions and custom operators of its model.
         nonempty: Whether no dimension is ever 0.
+        bindings: What is known of the attributes of a function's calls.
     """
 
-    def __init__(self, model: ir.Model, *, nonempty: bool = False) -> None:
-        """Begin with nothing but the model's opsets."""
+    def __init__(
+        self,
+        body: ir.Graph,
+        library: Library,
+        *,
+        nonempty: bool = False,
+        bindings: Bindings | None = None,
+    ) -> None:
+        """Begin with nothing but the body's opsets."""
+        self.body = body
+        self.library = library
         self.nonempty = nonempty
+        self.bindings: Bindings = {} if bindings is None else bindings
+        self.is_function = body is not library.model.graph
         self.opsets = {
             "" if domain == "ai.onnx" else domain: version
-            for domain, version in model.opset_imports.items()
+            for domain, version in body.opset_imports.items()
         }
-        self._inputs = frozenset(model.graph.inputs)
-        self._inputs_are_constant = model.ir_version < _FIRST_IR_WITH_DEFAULTS
+        self._inputs = frozenset(() if self.is_function else body.inputs)
+        self._inputs_are_constant = (
+            not self.is_function and library.model.ir_version < _FIRST_IR_WITH_DEFAULTS
+        )
+        self.calls: dict[ir.Node, tuple[object, tuple[Fact, ...]]] = {}
         self._facts: dict[ir.Value, Fact] = {}
+        self._tensors: dict[ir.Value, ir.TensorProtocol | None] = {}
         self._arrays: dict[ir.Value, NDArray[Any]] = {}
-        self._fresh = 0
+
+    @classmethod
+    def of_model(cls, model: ir.Model) -> Knowledge:
+        """Return what is known of a model's main graph before anything is inferred."""
+        return cls(model.graph, Library(model))
 
     @property
     def opset(self) -> int:
@@ -78,8 +114,7 @@ class Knowledge:
 
     def fresh(self, *, any_sign: bool = False) -> Poly:
         """Return a size nobody else has."""
-        self._fresh += 1
-        return atom(f"{ANY_SIGN if any_sign else '?'}{self._fresh}")
+        return atom(f"{ANY_SIGN if any_sign else '?'}{self.library.next_number()}")
 
     def fact(self, value: ir.Value | None) -> Fact:
         """Return what is known of a value."""
@@ -103,19 +138,43 @@ class Knowledge:
         self._facts[value] = fact
         return True
 
+    def fork(self) -> Knowledge:
+        """Return a copy, to try what would follow from something."""
+        copy = Knowledge(
+            self.body, self.library, nonempty=self.nonempty, bindings=dict(self.bindings)
+        )
+        copy._facts = dict(self._facts)
+        return copy
+
     def forget(self, value: ir.Value) -> None:
         """Forget a value that left the graph."""
         self._facts.pop(value, None)
         self._arrays.pop(value, None)
+        self._tensors.pop(value, None)
+
+    def forget_all(self) -> None:
+        """Forget every fact; constants stay."""
+        self._facts.clear()
+        self.calls.clear()
 
     def is_constant(self, value: ir.Value | None) -> bool:
-        """Whether a value is an initializer that no caller can override, with numbers to read."""
-        if value is None or value.const_value is None or not value.is_initializer():
-            return False
-        if value.is_graph_input() and not self._inputs_are_constant:
-            return False
-        tensor = value.const_value
-        return tensor.dtype is not ir.DataType.STRING and not isinstance(tensor, SparseTensor)
+        """Whether a value has the same numbers in every run, which can be read."""
+        tensor = self.tensor(value)
+        unread = isinstance(tensor, (AbsentTensor, SparseTensor))
+        return not (tensor is None or unread or tensor.dtype is ir.DataType.STRING)
+
+    def tensor(self, value: ir.Value | None) -> ir.TensorProtocol | None:
+        """Return an initializer that no caller can override; in a function, a Constant node's too."""
+        if value is None:
+            return None
+        if value.is_initializer():
+            overridable = value.is_graph_input() and not self._inputs_are_constant
+            return None if overridable else value.const_value
+        if not self.is_function or value.producer() is None:
+            return None
+        if value not in self._tensors:
+            self._tensors[value] = tensor_of_node(value.producer())
+        return self._tensors[value]
 
     def array(self, value: ir.Value | None) -> NDArray[Any] | None:
         """Return the numbers of a constant, or None for what is none."""
@@ -123,7 +182,7 @@ class Knowledge:
             return None
         found = self._arrays.get(value)
         if found is None:
-            tensor: Any = value.const_value
+            tensor: Any = self.tensor(value)
             found = tensor.numpy()
             if tensor.nbytes <= _CACHED_BYTES:
                 self._arrays[value] = found
@@ -139,17 +198,9 @@ class Knowledge:
 
     def _first_fact(self, value: ir.Value) -> Fact:
         if self.is_constant(value):
-            return self._constant_fact(value)
+            tensor = self.tensor(value)
+            return UNKNOWN if tensor is None else fact_of_tensor(tensor)
         return self._input_fact(value) if value in self._inputs else UNKNOWN
-
-    def _constant_fact(self, value: ir.Value) -> Fact:
-        tensor: Any = value.const_value
-        shape = tuple(map(int, tensor.shape.numpy()))
-        content = None
-        if tensor.dtype in CONTENT_DTYPES and len(shape) <= 1 and tensor.size <= CONTENT_SIZE:
-            array = self.array(value)
-            content = None if array is None else content_of(array)
-        return Fact(tensor.dtype, shape, content)
 
     def _input_fact(self, value: ir.Value) -> Fact:
         if not isinstance(value.type, ir.TensorType):

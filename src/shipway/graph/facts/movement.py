@@ -22,6 +22,8 @@ from shipway.graph.facts.fact import Fact, Shape
 from shipway.graph.facts.knowledge import CONTENT_DTYPES, CONTENT_SIZE, content_of
 from shipway.graph.facts.registry import Call, shapes_of
 
+_LARGEST_RANK = 1024  # a file may declare any, and each dimension would get a name
+
 
 @shapes_of("Shape")
 def _shape(call: Call) -> Sequence[Fact]:
@@ -61,6 +63,8 @@ def _reshape(call: Call) -> Sequence[Fact]:
 def _unnamed(call: Call, shape: Shape | None) -> Shape | None:
     """Return sizes nobody knows, as many as a shape vector has numbers."""
     if shape is None or len(shape) != 1 or not isinstance(shape[0], int):
+        return None
+    if shape[0] > _LARGEST_RANK:
         return None
     return tuple(call.knowledge.fresh() for _ in range(shape[0]))
 
@@ -286,6 +290,16 @@ def _range(call: Call) -> Sequence[Fact]:
         if is_nonnegative(length):
             return [Fact(call.first.dtype, (length,))]
     return [Fact(call.first.dtype, (call.knowledge.fresh(),))]
+
+
+@shapes_of("OneHot")
+def _one_hot(call: Call) -> Sequence[Fact]:
+    shape, depth, dtype = call.first.shape, call.facts[1].content, call.facts[2].dtype
+    if shape is None:
+        return [Fact(dtype)]
+    size = depth[0] if depth and is_nonnegative(depth[0]) else call.knowledge.fresh()
+    axis = call.int("axis", -1) % (len(shape) + 1)
+    return [Fact(dtype, (*shape[:axis], size, *shape[axis:]))]
 
 
 @shapes_of("DepthToSpace", "SpaceToDepth")

@@ -7,9 +7,11 @@ from collections.abc import Mapping
 from shipway.graph.applying import UNREAD
 from shipway.graph.flattening import FLATTEN_ROWS
 from shipway.graph.folding import FOLD_EXACT, FOLD_ROUNDED
+from shipway.graph.layout import MOVE_TRANSPOSES
 from shipway.graph.numbering import SAME_NODE, SAME_NUMBERS
 from shipway.graph.passes import (
     drop_expands,
+    drop_impossible_branches,
     drop_zero_states,
     fold_shapes,
     fuse_attentions,
@@ -17,28 +19,33 @@ from shipway.graph.passes import (
     fuse_conv_batchnorms,
     fuse_gelus,
     fuse_matmul_adds,
+    fuse_pads,
     fuse_reciprocals,
     fuse_rms_normalizations,
     inline_branches,
     lift_constants,
     merge_reshaped_transposes,
     merge_scales,
+    merge_slices,
     merge_transposes,
     remove_identities,
     remove_neutral_arithmetic,
     resolve_cast_likes,
+    retarget_gathers,
     retarget_reshapes,
     retarget_slices,
     split_slices,
     unpack_sequences,
 )
 from shipway.graph.rules import Rule
+from shipway.graph.uncalled import UNCALLED
 
 __all__ = ["ALL_RULES", "PROFILES", "rules_of"]
 
 _PORTABLE = (
     lift_constants.RULE,
     inline_branches.RULE,
+    drop_impossible_branches.RULE,
     resolve_cast_likes.RULE,
     unpack_sequences.RULE,
     fold_shapes.RULE,
@@ -47,10 +54,13 @@ _PORTABLE = (
     retarget_reshapes.RULE,
     merge_reshaped_transposes.RULE,
     merge_transposes.RULE,
+    retarget_gathers.RULE,
     retarget_slices.RULE,
+    merge_slices.RULE,
     split_slices.RULE,
     drop_expands.RULE,
     drop_zero_states.RULE,
+    fuse_pads.RULE,
     fuse_conv_batchnorms.RULE,
     fuse_conv_adds.RULE,
     fuse_matmul_adds.RULE,
@@ -59,7 +69,16 @@ _PORTABLE = (
     fuse_gelus.RULE,
 )
 _MODERN = (fuse_rms_normalizations.RULE, fuse_attentions.RULE)
-_BUILT_IN = (FOLD_EXACT, FOLD_ROUNDED, SAME_NODE, SAME_NUMBERS, FLATTEN_ROWS, UNREAD)
+_BUILT_IN = (
+    FOLD_EXACT,
+    FOLD_ROUNDED,
+    SAME_NODE,
+    SAME_NUMBERS,
+    FLATTEN_ROWS,
+    MOVE_TRANSPOSES,
+    UNREAD,
+    UNCALLED,
+)
 
 ALL_RULES: tuple[Rule, ...] = (*_PORTABLE, *_MODERN, *_BUILT_IN)
 

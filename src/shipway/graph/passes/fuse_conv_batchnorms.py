@@ -44,17 +44,27 @@ def _scaled(node: ir.Node, before: ir.Node, view: View) -> tuple[NDArray[Any], N
     """Return the weights and the bias with the normalization in them, in float64."""
     parts = [view.array(value) for value in node.inputs[1:]]
     numbers, bias = view.array(before.inputs[1]), _bias(before, view)
-    axis = 0 if before.op_type == "Conv" else 1
-    grouped = axis == 1 and before.attributes.get_int("group", 1) != 1
-    if numbers is None or bias is None or grouped or any(part is None for part in parts):
+    if numbers is None or bias is None or any(part is None for part in parts):
         return None
     scale, shift, mean, variance = (np.asarray(part, np.float64) for part in parts)
     with np.errstate(divide="ignore", invalid="ignore"):
         factor = scale / np.sqrt(variance + (node.attributes.get_float("epsilon", 1e-5) or 0.0))
     if not np.isfinite(factor).all():
         return None
-    shape = (-1, *[1] * (numbers.ndim - 1 - axis))
-    return numbers * factor.reshape(shape), (bias - mean) * factor + shift
+    groups = 1 if before.op_type == "Conv" else before.attributes.get_int("group", 1) or 1
+    return _per_channel(numbers, factor, before.op_type, groups), (bias - mean) * factor + shift
+
+
+def _per_channel(
+    weight: NDArray[Any], factor: NDArray[Any], op_type: str, groups: int
+) -> NDArray[Any]:
+    """Multiply a weight by one factor for each channel that comes out."""
+    spatial = [1] * (weight.ndim - 2)
+    if op_type == "Conv":
+        return np.asarray(weight * factor.reshape(-1, 1, *spatial))
+    inner, outer, *rest = weight.shape
+    grouped = weight.reshape(groups, inner // groups, outer, *rest)
+    return np.asarray(grouped * factor.reshape(groups, 1, outer, *spatial)).reshape(weight.shape)
 
 
 def _bias(conv: ir.Node, view: View) -> NDArray[Any] | None:

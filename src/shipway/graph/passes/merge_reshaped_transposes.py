@@ -6,7 +6,9 @@ import onnx_ir as ir
 
 from shipway.graph.facts.dims import product
 from shipway.graph.facts.fact import Shape
+from shipway.graph.passes.merge_transposes import order_of
 from shipway.graph.passes.retarget_reshapes import target_of
+from shipway.graph.patterns import private_producer
 from shipway.graph.rules import Rewrite, Rule
 from shipway.graph.view import View
 
@@ -14,12 +16,18 @@ __all__ = ["RULE"]
 
 
 def propose(node: ir.Node, view: View) -> Rewrite | None:
-    """Propose one Transpose, and a Reshape behind it where one is left, for three nodes."""
-    transpose = _private(node.inputs[0], "Transpose", view)
-    reshape = None if transpose is None else _private(transpose.inputs[0], "Reshape", view)
+    """Propose a Transpose, with a Reshape before or behind it where one is left, for three nodes."""
+    transpose = private_producer(node.inputs[0], "Transpose", view)
+    before = None if transpose is None else transpose.inputs[0]
+    reshape = None if transpose is None else private_producer(before, "Reshape", view)
     after = view.shape(node.outputs[0])
     if transpose is None or reshape is None or after is None:
         return None
+    return _apart(transpose, reshape, after, view) or _split(transpose, reshape, after, view)
+
+
+def _apart(transpose: ir.Node, reshape: ir.Node, after: Shape, view: View) -> Rewrite | None:
+    """Transpose the dimensions apart that were merged."""
     source = reshape.inputs[0]
     before, axes = view.shape(source), _axes(transpose, reshape, view)
     if before is None or axes is None:
@@ -35,10 +43,46 @@ def propose(node: ir.Node, view: View) -> Rewrite | None:
     return Rewrite((back.outputs[0],), (moved, back))
 
 
-def _private(value: ir.Value | None, op_type: str, view: View) -> ir.Node | None:
-    """Return the node that computes a value nobody else reads."""
-    node = view.producer(value, op_type)
-    return node if node is not None and value is not None and view.is_private(value) else None
+def _split(transpose: ir.Node, reshape: ir.Node, after: Shape, view: View) -> Rewrite | None:
+    """Split the dimensions before the Transpose that are split behind it."""
+    coarse, order = view.shape(transpose.outputs[0]), order_of(transpose, view)
+    groups = None if coarse is None else _pieces(after, coarse)
+    if groups is None or order is None:
+        return None
+    places = [axis for index in _inverse(order) for axis in groups[index]]
+    target = target_of(view.shape(reshape.inputs[0]), tuple(after[axis] for axis in places))
+    if target is None:
+        return None
+    cut = view.node("Reshape", [reshape.inputs[0], view.integers(target)])
+    moved = view.node("Transpose", [cut.outputs[0]], {"perm": _inverse(places)})
+    return Rewrite((moved.outputs[0],), (cut, moved))
+
+
+def _inverse(order: list[int]) -> list[int]:
+    return [order.index(axis) for axis in range(len(order))]
+
+
+def _pieces(fine: Shape, coarse: Shape) -> list[list[int]] | None:
+    """Return which neighbouring sizes each dimension is split into; None where some are merged.
+
+    A size of 1 goes with the one behind it, where it is least in the way of others.
+    """
+    if 0 in fine:
+        return None
+    groups: list[list[int]] = [[] for _ in coarse]
+    axes = [axis for axis, size in enumerate(fine) if size != 1]
+    start = 0
+    for index, size in enumerate(coarse):
+        while product(fine[axis] for axis in groups[index]) != size:
+            if not axes:
+                return None
+            last = axes.pop(0)
+            groups[index] += range(start, last + 1)
+            start = last + 1
+    if axes or start == 0:
+        return None
+    next(group for group in reversed(groups) if group).extend(range(start, len(fine)))
+    return groups
 
 
 def _axes(transpose: ir.Node, reshape: ir.Node, view: View) -> list[int] | None:
@@ -76,7 +120,7 @@ RULE = Rule(
     "merge_reshaped_transposes",
     "exact",
     "Transposes the finer shape at once where a Reshape merges dimensions, a Transpose moves them, "
-    "and a Reshape takes them apart again.",
+    "and a Reshape takes them apart again; and splits them at once where that is done in two steps.",
     ("Reshape",),
     propose,
 )

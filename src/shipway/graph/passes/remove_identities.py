@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import onnx_ir as ir
 
+from shipway.graph.passes.merge_transposes import keeps_numbers, order_of
 from shipway.graph.rules import Rewrite, Rule
 from shipway.graph.view import View
 
@@ -47,11 +48,10 @@ def _keeps_shape(node: ir.Node, view: View) -> bool:
 
 
 def _keeps_order(node: ir.Node, view: View) -> bool:
-    order = node.attributes.get_ints("perm")
-    if order is not None:
-        return list(order) == sorted(order)
-    shape = view.shape(node.inputs[0])
-    return shape is not None and len(shape) <= 1
+    order = order_of(node, view)
+    if order is not None and order == sorted(order):
+        return True
+    return keeps_numbers(node, view) and _keeps_shape(node, view)
 
 
 def _goes_forward(node: ir.Node, view: View) -> bool:

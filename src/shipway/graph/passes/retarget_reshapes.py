@@ -5,6 +5,8 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from shipway.graph.facts.fact import Shape
+from shipway.graph.passes.merge_transposes import keeps_numbers
+from shipway.graph.patterns import private_producer
 from shipway.graph.rules import Rewrite, Rule
 from shipway.graph.view import View
 
@@ -17,6 +19,8 @@ def propose(node: ir.Node, view: View) -> Rewrite | None:
     """Propose the shortest way from the first shape of a chain to the last one."""
     output, first = view.shape(node.outputs[0]), node.inputs[0]
     if output is None or first is None:
+        return None
+    if node.op_type == "Transpose" and not _ends_a_chain(node, view):
         return None
     if (copied := _copied(node, view)) is not None:
         return Rewrite(operands={1: view.integers(copied)})
@@ -40,6 +44,12 @@ def _shortest(node: ir.Node, first: ir.Value, output: Shape, view: View) -> Rewr
     if current is None or (operands and [*map(int, current)] != target):
         operands[1] = view.integers(target)
     return Rewrite(operands=operands) if operands else None
+
+
+def _ends_a_chain(transpose: ir.Node, view: View) -> bool:
+    """Whether a Transpose is as good as a Reshape, behind one that nobody else reads."""
+    before = private_producer(transpose.inputs[0], _FAMILY[0], view, *_FAMILY[1:])
+    return before is not None and keeps_numbers(transpose, view)
 
 
 def _copied(node: ir.Node, view: View) -> list[int] | None:
@@ -67,7 +77,7 @@ def _is_settled(node: ir.Node, view: View) -> bool:
 def _source(value: ir.Value, output: Shape, view: View) -> ir.Value:
     """Go up a chain of reshapes as far as the target can still be said."""
     found = value
-    while (node := view.producer(found, *_FAMILY)) is not None:
+    while (node := _hander_on(found, view)) is not None:
         above = node.inputs[0]
         if (
             above is None
@@ -76,6 +86,14 @@ def _source(value: ir.Value, output: Shape, view: View) -> ir.Value:
             break
         found = above
     return found
+
+
+def _hander_on(value: ir.Value, view: View) -> ir.Node | None:
+    """Return the node that gives a value another shape and leaves its numbers in their order."""
+    node = view.producer(value, *_FAMILY, "Transpose")
+    if node is None or (node.op_type == "Transpose" and not keeps_numbers(node, view)):
+        return None
+    return node
 
 
 def target_of(shape: Shape | None, output: Shape, *, nonempty: bool = False) -> list[int] | None:
@@ -105,7 +123,8 @@ RULE = Rule(
     "retarget_reshapes",
     "exact",
     "Gives a Reshape a constant target instead of computed sizes, lets it read what stands before "
-    "other reshapes, and makes one of Reshape, Squeeze, Unsqueeze and Flatten in a row.",
-    _FAMILY,
+    "other reshapes, and makes one of Reshape, Squeeze, Unsqueeze and Flatten in a row, and of "
+    "Transposes that only move axes of size 1.",
+    (*_FAMILY, "Transpose"),
     propose,
 )

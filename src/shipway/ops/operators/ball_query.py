@@ -46,6 +46,7 @@ def _shape(xyz: Tensor, center_xyz: Tensor, *attributes: float) -> Tensor:
     samples=_samples,
     kernel=BUILT_IN,
     differentiable=False,
+    pure=True,
 )
 def ball_query_op(
     xyz: Tensor, center_xyz: Tensor, min_radius: float, max_radius: float, sample_num: int

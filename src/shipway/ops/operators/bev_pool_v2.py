@@ -79,6 +79,7 @@ def _shape(
     shape=_shape,
     samples=_samples,
     kernel=BUILT_IN,
+    pure=True,
 )
 def bev_pool_v2_op(
     depth: Tensor,

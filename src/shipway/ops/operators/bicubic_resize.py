@@ -115,6 +115,7 @@ def _floor_product(op: Any, sizes: Any, scales: Any) -> Any:
     samples=_samples,
     kernel=BUILT_IN,
     standard=_standard,
+    pure=True,
 )
 def bicubic_resize_op(
     input: Tensor,

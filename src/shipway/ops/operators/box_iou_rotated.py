@@ -156,6 +156,7 @@ def overlaps_rotated(first: Tensor, second: Tensor, *, of_first: bool = False) -
     shape=_shape,
     samples=_samples,
     kernel=BUILT_IN,
+    pure=True,
 )
 def box_iou_rotated_op(
     boxes1: Tensor, boxes2: Tensor, of_first: bool = False, aligned: bool = False

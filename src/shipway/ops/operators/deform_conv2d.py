@@ -132,6 +132,7 @@ def _standard(op: Any, inputs: Sequence[Any], attributes: dict[str, Any]) -> Any
     samples=_samples,
     kernel=BUILT_IN,
     standard=_standard,
+    pure=True,
 )
 def deform_conv2d_op(
     input: Tensor,

@@ -58,6 +58,7 @@ def _shape(feats: Tensor, coors: Tensor, reduce: int = 0) -> tuple[Tensor, Tenso
     shape=_shape,
     samples=_samples,
     kernel=BUILT_IN,
+    pure=True,
 )
 def dynamic_scatter_op(feats: Tensor, coors: Tensor, reduce: int = 0) -> tuple[Tensor, Tensor]:
     """Reduce the features of the points of each voxel to one row.

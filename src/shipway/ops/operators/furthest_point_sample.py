@@ -45,6 +45,7 @@ def _shape(points: Tensor, num_points: int) -> Tensor:
     samples=_samples,
     kernel=BUILT_IN,
     differentiable=False,
+    pure=True,
 )
 def furthest_point_sample_op(points: Tensor, num_points: int) -> Tensor:
     """Pick points, each next one the furthest from those picked; the first one is point 0.

@@ -129,6 +129,7 @@ def _standard(op: Any, inputs: Sequence[Any], attributes: dict[str, Any]) -> Any
     samples=_samples,
     kernel=BUILT_IN,
     standard=_standard,
+    pure=True,
 )
 def grid_sample_3d_op(
     input: Tensor,

@@ -90,6 +90,7 @@ def _shape(
         Alias("npu", "MultiScaleDeformableAttn", index="int32", source=_ATC),
         Alias("", "MultiScaleDeformableAttn", "int32", tuple(range(8, 14)), _ATC),
     ),
+    pure=True,
 )
 def multi_scale_deformable_attn_op(
     value: Tensor,

@@ -114,6 +114,7 @@ def _standard(op: Any, inputs: list[Any], attributes: Mapping[str, Any]) -> Any:
     kernel=BUILT_IN,
     standard=_standard,
     differentiable=False,
+    pure=True,
 )
 def nms_op(boxes: Tensor, scores: Tensor, iou_threshold: float, offset: int = 0) -> Tensor:
     """Pick boxes, best first, that overlap no better one that was picked.
@@ -147,6 +148,7 @@ def nms_op(boxes: Tensor, scores: Tensor, iou_threshold: float, offset: int = 0)
     samples=_samples_rotated,
     kernel=BUILT_IN,
     differentiable=False,
+    pure=True,
 )
 def nms_rotated_op(
     dets: Tensor, scores: Tensor, labels: Tensor | None, iou_threshold: float

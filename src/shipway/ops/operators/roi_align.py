@@ -57,6 +57,7 @@ def _standard(op: Any, inputs: list[Any], attributes: Mapping[str, Any]) -> Any:
     samples=_samples,
     kernel=BUILT_IN,
     standard=_standard,
+    pure=True,
 )
 def roi_align_op(
     input: Tensor,

@@ -32,6 +32,7 @@ def _samples(generator: np.random.Generator) -> Iterator[Sample]:
     shape=pooled_shape,
     samples=_samples,
     kernel=BUILT_IN,
+    pure=True,
 )
 def roi_align_rotated_op(
     input: Tensor,

@@ -83,6 +83,7 @@ def _shape_of_pair(
     shape=_shape,
     samples=_samples,
     kernel=BUILT_IN,
+    pure=True,
 )
 def scatter_add_op(src: Tensor, index: Tensor, dim: int = -1, dim_size: int = -1) -> Tensor:
     """Sum values into the rows that an index names.
@@ -109,6 +110,7 @@ def scatter_add_op(src: Tensor, index: Tensor, dim: int = -1, dim_size: int = -1
     shape=_shape,
     samples=_samples,
     kernel=BUILT_IN,
+    pure=True,
 )
 def scatter_mean_op(src: Tensor, index: Tensor, dim: int = -1, dim_size: int = -1) -> Tensor:
     """Average values into the rows that an index names.
@@ -137,6 +139,7 @@ def scatter_mean_op(src: Tensor, index: Tensor, dim: int = -1, dim_size: int = -
     shape=_shape_of_pair,
     samples=_samples,
     kernel=BUILT_IN,
+    pure=True,
 )
 def scatter_max_op(
     src: Tensor, index: Tensor, dim: int = -1, dim_size: int = -1

@@ -79,6 +79,7 @@ def _dynamic_shape(
     samples=_samples,
     kernel=BUILT_IN,
     differentiable=False,
+    pure=True,
 )
 def dynamic_voxelize_op(
     points: Tensor, voxel_size: Sequence[float], coors_range: Sequence[float]
@@ -133,6 +134,7 @@ def _hard_shape(
     samples=_hard_samples,
     kernel=BUILT_IN,
     differentiable=False,
+    pure=True,
 )
 def hard_voxelize_op(
     points: Tensor,

@@ -58,3 +58,15 @@ def test_a_transposed_convolution_takes_it_too(simplify):
         },
     )
     assert found.ops == ["ConvTranspose"]
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+def test_it_goes_into_a_transposed_convolution_group_by_group(simplify, groups):
+    numbers = weights() | {"w": NUMBERS.standard_normal((6, 4 // groups, 3, 3)).astype(np.float32)}
+    found = simplify(
+        HEAD + f"(float[n,6,5,5] x) => (float[n,4,7,7] y) "
+        f"<float[6,{4 // groups},3,3] w, float[4] s, float[4] b, float[4] m, float[4] v> {{\n"
+        f"  a = ConvTranspose<group={groups}>(x, w, b)\n  y = BatchNormalization(a, s, b, m, v)\n}}",
+        weights=numbers,
+    )
+    assert found.ops == ["ConvTranspose"]

@@ -73,3 +73,37 @@ def test_a_number_that_is_the_size_at_its_place_is_copied_beside_an_open_one(sim
         "  s = Shape(x)\n  a = Gather<axis=0>(s, i)\n  t = Concat<axis=0>(a, r, six)\n  y = Reshape(x, t)\n}"
     )
     assert found.ops == ["Reshape"]
+
+
+def test_transposes_that_only_move_axes_of_size_1_are_skipped(simplify):
+    found = simplify(
+        HEAD + "(float[n,1,6] x) => (float[n,2,3] y, float[1,n,6] z) <int64[3] t = {0,2,3}> {\n"
+        "  a = Transpose<perm=[0,2,1]>(x)\n  y = Reshape(a, t)\n  z = Transpose<perm=[1,0,2]>(x)\n}"
+    )
+    assert found.ops == ["Reshape", "Transpose"]
+
+
+def test_such_a_transpose_behind_a_reshape_is_one_with_it(simplify):
+    found = simplify(
+        HEAD
+        + "(float[n,6] x) => (float[2,1,n,3] y, float[n,1,6] z) <int64[1] one = {1}, int64[4] t = {1,2,-1,3}> {\n"
+        "  a = Unsqueeze(x, one)\n  z = Transpose<perm=[0,1,2]>(a)\n"
+        "  b = Reshape(x, t)\n  y = Transpose<perm=[1,0,2,3]>(b)\n}"
+    )
+    assert sorted(found.ops) == ["Reshape", "Unsqueeze"]
+
+
+def test_a_transpose_of_two_ones_is_nothing(simplify):
+    found = simplify(
+        HEAD + "(float[1,n,1] x) => (float[1,n,1] y) {\n"
+        "  a = Transpose<perm=[2,1,0]>(x)\n  y = Relu(a)\n}"
+    )
+    assert found.ops == ["Relu"]
+
+
+def test_a_transpose_that_may_move_numbers_stays(simplify):
+    found = simplify(
+        HEAD + "(float[n,m,2] x) => (float[k] y) <int64[1] t = {-1}> {\n"
+        "  a = Transpose<perm=[1,0,2]>(x)\n  y = Reshape(a, t)\n}"
+    )
+    assert found.ops == ["Transpose", "Reshape"]

@@ -26,7 +26,10 @@ VARIANTS = (
     "first input, rest constant",
     "first input of free size, rest constant",
     "all constant",
+    "in a function, rest constant",
 )
+WRAPPED = "wrapped"
+FIRST_IR_WITH_FUNCTIONS = 8
 FOLDERS = ("simple", "pytorch-converted", "pytorch-operator")
 
 
@@ -211,6 +214,31 @@ def free_and_constant(case: BackendCase) -> BackendCase | None:
     return None if fixed is None else with_free_sizes(fixed)
 
 
+def in_a_function(case: BackendCase) -> BackendCase | None:
+    """All nodes become the body of one function, initializers its Constant nodes; sizes are free."""
+    free = free_and_constant(case)
+    if free is None or not free.model.graph.node:
+        return None
+    model, graph = free.model, free.model.graph
+    stored = {item.name for item in graph.initializer}
+    inputs = [item for item in graph.input if item.name not in stored]
+    constants = [
+        onnx.helper.make_node("Constant", [], [item.name], value=item) for item in graph.initializer
+    ]
+    names = [item.name for item in inputs], [item.name for item in graph.output]
+    if set(names[0]) & set(names[1]) or any(item.domain == WRAPPED for item in model.opset_import):
+        return None
+    body = [*constants, *graph.node]
+    function = onnx.helper.make_function(WRAPPED, "Body", *names, body, model.opset_import)
+    del graph.node[:], graph.initializer[:], graph.input[:]
+    graph.input.extend(inputs)
+    graph.node.append(onnx.helper.make_node("Body", *names, domain=WRAPPED))
+    model.functions.append(function)
+    model.opset_import.append(onnx.helper.make_opsetid(WRAPPED, 1))
+    model.ir_version = max(model.ir_version, FIRST_IR_WITH_FUNCTIONS)
+    return BackendCase(case.name, model, free.feeds)
+
+
 FORMS: Mapping[str, Callable[[BackendCase], BackendCase | None]] = dict(
     zip(
         VARIANTS,
@@ -220,6 +248,7 @@ FORMS: Mapping[str, Callable[[BackendCase], BackendCase | None]] = dict(
             lambda case: with_constants(case, 1),
             free_and_constant,
             lambda case: with_constants(case, 0),
+            in_a_function,
         ),
         strict=True,
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from shipway.export.locations import (
+from shipway.source.locations import (
     CodeLocation,
     current_location,
     error_location,
