@@ -22,7 +22,6 @@ from shipway.proof.eager import EagerGolden
 from shipway.proof.results import Proof, Trial
 from shipway.proof.sessions import PRECISION, open_plainly
 from shipway.proof.sizes import SizePlan, plan_sizes
-from shipway.proof.survival import audit_export, find_lost_sizes
 from shipway.tensors import Tensors, random_feeds
 
 __all__ = ["prove_export", "save_proof"]
@@ -84,6 +83,9 @@ def prove_export(
     findings: list[AuditFinding] = []
     notes = [*plan.notes, *_why_eager(model)]
     if sizes is None and dynamic_dims(model.inputs):
+        # It imports ONNX, which a command does not do to show its help.
+        from shipway.proof.survival import audit_export, find_lost_sizes
+
         if module is None and original is not None:
             findings += find_lost_sizes(model, plan.sets[0], plan.refused, original)
         found, more = audit_export(model.onnx, plan.sets[0], _bounds(model), progress)
