@@ -29,7 +29,7 @@ __all__ = [
     "SourceFlags",
     "model_request",
     "read_bounds",
-    "read_named_sizes",
+    "read_numbers",
     "read_sizes",
     "split_target",
 ]
@@ -179,8 +179,8 @@ def read_sizes(items: Sequence[str], inputs: Sequence[TensorSpec]) -> dict[str, 
     return sizes
 
 
-def read_named_sizes(items: Sequence[str]) -> dict[str, int]:
-    """Read "batch=4" texts of `--size`; whether the model has such a dimension is not checked.
+def read_numbers(items: Sequence[str], flag: str) -> dict[str, int]:
+    """Read "batch=4" texts whose names may be anything.
 
     Raises:
         UsageError: A text is not name=number.
@@ -189,7 +189,9 @@ def read_named_sizes(items: Sequence[str]) -> dict[str, int]:
     for item in items:
         match = re.fullmatch(r"(.+)=(\d+)", item)
         if match is None:
-            raise UsageError(f"--size takes name=number, not '{item}'.", hint="E.g. --size batch=3")
+            raise UsageError(
+                f"{flag} takes name=number, not '{item}'.", hint=f"E.g. {flag} batch=3"
+            )
         sizes[match[1]] = int(match[2])
     return sizes
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from shipway.cli.findings import finding_lines
-from shipway.cli.flags import Flag, Many, read_named_sizes
+from shipway.cli.flags import Flag, Many, read_numbers
 from shipway.cli.terminal import print_json, print_result, show_progress, start_log
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def audit(
     from shipway.proof.audit import audit_graph
 
     start_log(quiet=json)
-    sizes = read_named_sizes(size)
+    sizes = read_numbers(size, "--size")
     with show_progress() as progress:
         audited = audit_graph(model, sizes=sizes, seed=seed, nonempty=nonempty, progress=progress)
     mended = None

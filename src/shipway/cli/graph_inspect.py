@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from shipway.cli.flags import Flag, Many, read_named_sizes
+from shipway.cli.flags import Flag, Many, read_numbers
 from shipway.cli.inspecting import show_inspection, show_structure
 from shipway.cli.terminal import print_json, start_log
 from shipway.errors import UsageError
@@ -59,7 +59,7 @@ def inspect(
         return 0
     if largest < 0:
         raise UsageError(f"--largest must be 0 or more, not {largest}.")
-    found = inspect_model(model, sizes=read_named_sizes(size), largest=largest)
+    found = inspect_model(model, sizes=read_numbers(size, "--size"), largest=largest)
     if json:
         print_json(found.to_json())
     else:

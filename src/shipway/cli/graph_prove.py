@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from shipway.cli.flags import Flag, Many, read_named_sizes
+from shipway.cli.flags import Flag, Many, read_numbers
 from shipway.cli.proving import show_proof
 from shipway.cli.terminal import print_json, show_progress, start_log
 
@@ -46,7 +46,7 @@ def prove(
     from shipway.proof.graph import prove_graphs
 
     start_log(quiet=json)
-    sizes = [read_named_sizes(size)] if size else None
+    sizes = [read_numbers(size, "--size")] if size else None
     with show_progress() as progress:
         proof = prove_graphs(
             before,

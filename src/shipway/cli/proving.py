@@ -42,6 +42,7 @@ def prove_unsaved(
     graph: ir.Model,
     target: Path,
     *,
+    prove: Callable[..., Proof] | None = None,
     find_culprit: FindCulprit | None = None,
     **how: Any,
 ) -> Proved:
@@ -51,8 +52,9 @@ def prove_unsaved(
         before: The file.
         graph: The changed graph; written to a scratch folder for the proof.
         target: Where it is to be saved.
+        prove: Proves the second of two files by the first; `prove_graphs` if not given.
         find_culprit: Asked where the proof fails; given a folder to work in, and the proof.
-        how: As for `prove_graphs`.
+        how: As for the function that proves.
     """
     from shipway.graph.saving import save_graph
     from shipway.proof.graph import prove_graphs
@@ -62,7 +64,7 @@ def prove_unsaved(
         path = Path(scratch) / target.name
         save_graph(graph, path)
         with show_progress() as progress:
-            proof = prove_graphs(before, path, progress=progress, **how)
+            proof = (prove or prove_graphs)(before, path, progress=progress, **how)
         if not proof.passed and find_culprit is not None:
             culprit = find_culprit(Path(scratch), proof)
     if not proof.passed:

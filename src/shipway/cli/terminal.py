@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from rich.console import Console, RenderableType
@@ -20,6 +20,7 @@ from rich.progress import (
 )
 from rich.progress import Progress as RichProgress
 from rich.table import Table
+from rich.text import Text
 
 from shipway.progress import SILENT, Progress
 
@@ -27,6 +28,7 @@ __all__ = [
     "make_table",
     "percent",
     "print_json",
+    "print_lines",
     "print_result",
     "scientific",
     "show_progress",
@@ -46,6 +48,17 @@ def print_result(*parts: RenderableType) -> None:
         console = Console(highlight=False, markup=False, width=max(console.width, 160))
     for part in parts:
         console.print(part)
+
+
+def print_lines(lines: Iterable[tuple[str, str]]) -> None:
+    """Print lines of any length on stdout, none wrapped or cut.
+
+    Args:
+        lines: Texts, each with a style of rich's that a terminal shows; "" is none.
+    """
+    console = Console(highlight=False, markup=False)
+    for text, style in lines:
+        console.print(Text(text, style=style), soft_wrap=True)
 
 
 def make_table(*columns: str, title: str = "") -> Table:

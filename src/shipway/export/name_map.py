@@ -6,7 +6,7 @@ It is written beside the model, because most tools erase what they find inside a
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -170,6 +170,18 @@ class NameMap:
         )
         return replace(self, model=model, tensors=tensors, values=values)
 
+    def within(self, model: str, names: Collection[str]) -> NameMap:
+        """Return the map of a part of the model: what leads to none of its values is left out.
+
+        Args:
+            model: Name of the new .onnx file.
+            names: The ONNX values that the part has.
+        """
+        tensors = (_within(entry, names) for entry in self.tensors)
+        values = tuple(entry for entry in self.values if entry.onnx in names)
+        kept = tuple(entry for entry in tensors if entry is not None)
+        return replace(self, model=model, tensors=kept, values=values)
+
     def to_json(self) -> dict[str, Any]:
         """Return plain data."""
         return {
@@ -201,6 +213,14 @@ def _after(
         alias=None if alias is None else aliases.get(alias, alias),
         into=tuple(dict.fromkeys(inside)),
     )
+
+
+def _within(entry: TensorEntry, names: Collection[str]) -> TensorEntry | None:
+    into = tuple(name for name in entry.into if name in names)
+    if entry.onnx in names or entry.alias in names or into:
+        alias = entry.alias if entry.alias in names else None
+        return replace(entry, alias=alias, into=into)
+    return None
 
 
 def write_name_map(name_map: NameMap, path: Path) -> None:

@@ -27,6 +27,7 @@ from shipway.graph.editing_values import (
     remove_output,
     replace_constant,
 )
+from shipway.graph.extracting import Extraction, extract_graph
 from shipway.graph.finding import NodeQuery, find_nodes, find_pattern
 from shipway.graph.functions import inline_functions, outline_function
 from shipway.graph.joining import join_graphs
@@ -37,6 +38,7 @@ from shipway.graph.ordering import sort_graph
 from shipway.graph.rewriting import rewrite
 
 __all__ = [
+    "Extraction",
     "NodeQuery",
     "OpsetChange",
     "add_constant",
@@ -46,6 +48,7 @@ __all__ = [
     "change_dtype",
     "change_shape",
     "convert_opset",
+    "extract_graph",
     "find_nodes",
     "find_pattern",
     "inline_functions",

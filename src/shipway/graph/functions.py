@@ -12,7 +12,7 @@ from shipway.graph.locating import all_nodes, locate_node, subgraphs_of
 from shipway.graph.naming import Names, unify_names
 from shipway.graph.ordering import sort_graph
 
-__all__ = ["inline_functions", "outline_function"]
+__all__ = ["inline_functions", "outline_function", "read_by"]
 
 
 def inline_functions(model: ir.Model, *, only: Collection[str] = ()) -> int:
@@ -138,7 +138,7 @@ def outline_function(
 def _inputs(nodes: Sequence[ir.Node]) -> list[ir.Value]:
     """Return what nodes read from outside, in order, what their sub-graphs read too."""
     own = {value for node in nodes for value in _made_by(node)}
-    read = (value for node in nodes for value in _read_by(node) if value not in own)
+    read = (value for node in nodes for value in read_by(node) if value not in own)
     return list(dict.fromkeys(read))
 
 
@@ -150,10 +150,11 @@ def _made_by(node: ir.Node) -> list[ir.Value]:
     return found
 
 
-def _read_by(node: ir.Node) -> list[ir.Value]:
+def read_by(node: ir.Node) -> list[ir.Value]:
+    """Return what a node reads, and what everything inside it reads."""
     found = [value for value in node.inputs if value is not None]
     for graph in subgraphs_of(node):
-        found += [value for inner in graph for value in _read_by(inner)]
+        found += [value for inner in graph for value in read_by(inner)]
         found += list(graph.outputs)
     return found
 
@@ -177,7 +178,7 @@ def _refuse_detour(nodes: Sequence[ir.Node], inside: set[ir.Node]) -> None:
     graph = nodes[0].graph
     behind: set[ir.Node] = set()
     for node in graph or ():
-        sources = {value.producer() for value in _read_by(node)}
+        sources = {value.producer() for value in read_by(node)}
         if node in inside and sources & behind:
             other = next(one for one in sources & behind if one is not None)
             raise UsageError(

@@ -13,9 +13,19 @@ import onnx_ir as ir
 from shipway.errors import ModelError
 from shipway.graph.weights import SparseTensor
 
-__all__ = ["has_leftovers", "keep_leftovers", "return_leftovers", "stand_in_for_sparse"]
+__all__ = [
+    "QUANTIZATION",
+    "drop_training",
+    "has_leftovers",
+    "keep_leftovers",
+    "leftovers_of",
+    "return_leftovers",
+    "stand_in_for_sparse",
+]
 
 _KEY = "shipway.leftovers"
+QUANTIZATION = "quant_parameter_tensor_names"
+"""Where onnx_ir keeps, in `Value.meta`, the names of a value's scale and zero point."""
 
 
 def stand_in_for_sparse(proto: Any) -> None:
@@ -85,12 +95,12 @@ def _keep_sparse(proto: Any, graph: ir.Graph) -> None:
 
 def has_leftovers(model: ir.Model) -> bool:
     """Whether the model itself, beside its graph, holds what onnx_ir does not carry."""
-    return bool(model.meta.get(_KEY))
+    return bool(leftovers_of(model))
 
 
 def return_leftovers(model: ir.Model, proto: Any) -> None:
     """Put back what `keep_leftovers` found, into a protobuf just made from the model."""
-    proto.MergeFromString(model.meta.get(_KEY, b""))
+    proto.MergeFromString(leftovers_of(model))
     for part, graph in _graphs(proto.graph, model.graph):
         if kept := graph.meta.get(_KEY, b""):
             part.MergeFromString(kept)
@@ -114,6 +124,24 @@ def _return_sparse(proto: Any, graph: ir.Graph) -> None:
     for name, tensor in sparse.items():
         tensor.proto.values.name = name
         proto.sparse_initializer.append(tensor.proto)
+
+
+def leftovers_of(model: ir.Model) -> bytes:
+    """Return what `keep_leftovers` attached to a model, beside its graphs."""
+    found: bytes = model.meta.get(_KEY, b"")
+    return found
+
+
+def drop_training(model: ir.Model) -> bool:
+    """Drop the training information of a model; say whether there was any."""
+    import onnx
+
+    kept = onnx.ModelProto.FromString(leftovers_of(model))
+    if not kept.training_info:
+        return False
+    kept.ClearField("training_info")
+    model.meta[_KEY] = kept.SerializeToString()
+    return True
 
 
 def _graph_protos(proto: Any) -> Iterator[Any]:

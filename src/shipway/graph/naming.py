@@ -30,6 +30,11 @@ class Names:
                 self._nodes.add(node.name or "")
                 self._values.update(one.name for one in node.outputs if one.name)
 
+    @property
+    def values(self) -> frozenset[str]:
+        """The names of values."""
+        return frozenset(self._values)
+
     def has_value(self, name: str | None) -> bool:
         """Whether a value has the name."""
         return name in self._values
@@ -113,26 +118,37 @@ def unify_names(model: ir.Model) -> int:
             if value.name:
                 values.setdefault(value.name, value)
     nodes: dict[str, ir.Node] = {}
-    return sum(_unify(graph, values, nodes) for graph in all_graphs(model))
+    counts: tuple[dict[str, int], dict[str, int]] = {}, {}
+    return sum(_unify(graph, values, nodes, *counts) for graph in all_graphs(model))
 
 
-def _unify(graph: ir.Graph, values: dict[str, ir.Value], nodes: dict[str, ir.Node]) -> int:
+def _unify(
+    graph: ir.Graph,
+    values: dict[str, ir.Value],
+    nodes: dict[str, ir.Node],
+    value_counts: dict[str, int],
+    node_counts: dict[str, int],
+) -> int:
     count = 0
     for node in graph:
         if not node.name or nodes.setdefault(node.name, node) is not node:
-            node.name = _free(nodes, node.name or node.op_type)
+            node.name = _free(nodes, node.name or node.op_type, node_counts)
             nodes[node.name] = node
             count += 1
         for value in node.outputs:
             if value.name and values.setdefault(value.name, value) is not value:
-                value.name = _free(values, value.name)
+                value.name = _free(values, value.name, value_counts)
                 values[value.name] = value
                 count += 1
     return count
 
 
-def _free(taken: dict[str, ir.Value] | dict[str, ir.Node], stem: str) -> str:
-    count = 1
+def _free(
+    taken: dict[str, ir.Value] | dict[str, ir.Node], stem: str, counts: dict[str, int]
+) -> str:
+    """Return a free name; `counts` remembers how far a stem is used, for files of unnamed nodes."""
+    count = counts.get(stem, 1)
     while f"{stem}_{count}" in taken:
         count += 1
+    counts[stem] = count
     return f"{stem}_{count}"

@@ -24,13 +24,13 @@ from shipway.proof.sessions import PRECISION, open_plainly
 from shipway.proof.sizes import SizePlan, plan_sizes
 from shipway.tensors import Tensors, random_feeds
 
-__all__ = ["prove_export", "save_proof"]
+__all__ = ["Runner", "prove_export", "save_proof"]
 
 
 class Runner(Protocol):
-    """Whatever runs: a session, or the module itself."""
+    """Whatever runs: a session, the module itself, or what stands for one."""
 
-    def run(self, feeds: Tensors) -> Mapping[str, NDArray[Any]]:
+    def run(self, feeds: Tensors, /) -> Mapping[str, NDArray[Any]]:
         """Run once."""
 
 

@@ -26,6 +26,7 @@ from shipway.graph.loading import load_graph, read_outline
 from shipway.graph.pieces import cut_pieces, weights_bytes
 from shipway.graph.rules import Kind
 from shipway.progress import SILENT, Progress
+from shipway.proof.export import Runner
 from shipway.proof.graph_feeds import FILLS, find_ranges, hostile_feeds
 from shipway.proof.graph_probe import probe_sizes
 from shipway.proof.graph_signature import check_dynamic, check_names
@@ -36,7 +37,17 @@ from shipway.proof.sizes import SizePlan, plan_sizes
 from shipway.source.modelfiles import find_model_file
 from shipway.tensors import Tensors, TensorSpec
 
-__all__ = ["open_model", "prove_graphs", "run_at"]
+__all__ = [
+    "Draws",
+    "find_differing",
+    "open_model",
+    "open_session",
+    "plan_trials",
+    "prove_graphs",
+    "read_model",
+    "run_at",
+    "run_trials",
+]
 
 _LEAN = EngineOptions(
     precision=PRECISION, optimize=False, extra={"session.disable_prepacking": "1"}
@@ -82,34 +93,67 @@ def prove_graphs(
         EngineMissing: ONNX Runtime is not installed.
         EngineError: A file does not load, or `before` runs at no size.
     """
-    golden_model, actual_model = _portable(before), _portable(after)
+    golden_model, actual_model = read_model(before), read_model(after)
     check_names(golden_model, actual_model, after)
     if sizes is None:
         check_dynamic(golden_model, actual_model, after)
-    with _session(golden_model) as golden, _session(actual_model) as actual:
-        plan, specs = _plan(before, golden_model.inputs, golden, sizes, nonempty=nonempty)
+    with open_session(golden_model) as golden, open_session(actual_model) as actual:
+        plan, specs = plan_trials(before, golden_model.inputs, golden, sizes, nonempty=nonempty)
+        draws = Draws.find(golden, actual, specs, plan.sets[0])
         limits = _EXACT if kind == "exact" else limits_for(PRECISION)
-        draws = _Draws.find(golden, actual, specs, plan.sets[0])
-        trials, notes = [], [*plan.notes, *draws.notes(), *_pieces_notes(golden, actual)]
-        progress.start("prove the graph", len(plan.sets) * len(FILLS))
-        for index, one in enumerate(plan.sets):
-            for fill, feeds in hostile_feeds(specs, one, seed + 100 * index):
-                progress.advance()
-                expected, why = _try(golden, feeds)
-                if expected is None:
-                    notes.append(
-                        f"not tried: {fill} at {_named(one)}, which {_BEFORE} refuses: {why}"
-                    )
-                    continue
-                comparison = _compare(expected, actual, feeds, draws, limits)
-                if comparison is None:
-                    notes.append(f"equal, with nothing finite to measure: {fill} at {_named(one)}")
-                else:
-                    trials.append(Trial(fill, dict(one), comparison))
-    return Proof("graph", tuple(trials), tuple(dict.fromkeys(notes)))
+        trials, notes = run_trials(golden, actual, specs, plan, draws, limits, seed, progress)
+        notes = (*notes, *_pieces_notes(golden, actual))
+    return Proof("graph", trials, notes)
 
 
-def _portable(path: Path) -> PortableModel:
+def run_trials(
+    golden: Runner,
+    actual: Runner,
+    specs: Sequence[TensorSpec],
+    plan: SizePlan,
+    draws: Draws,
+    limits: Limits = _EXACT,
+    seed: int = 0,
+    progress: Progress = SILENT,
+) -> tuple[tuple[Trial, ...], tuple[str, ...]]:
+    """Run both sides on hostile inputs at every size of a plan.
+
+    Args:
+        golden: What is right.
+        actual: What is proved.
+        specs: The inputs of both, with ranges.
+        plan: The sizes.
+        draws: The outputs that are random.
+        limits: What the outputs are held to.
+        seed: Of the first input set.
+        progress: Told of every trial.
+
+    Returns:
+        The trials, and notes on what was not tried.
+    """
+    trials, notes = [], [*plan.notes, *draws.notes()]
+    progress.start("prove the graph", len(plan.sets) * len(FILLS))
+    for index, one in enumerate(plan.sets):
+        for fill, feeds in hostile_feeds(specs, one, seed + 100 * index):
+            progress.advance()
+            expected, why = _try(golden, feeds)
+            if expected is None:
+                notes.append(f"not tried: {fill} at {_named(one)}, which {_BEFORE} refuses: {why}")
+                continue
+            comparison = _compare(expected, actual, feeds, draws, limits)
+            if comparison is None:
+                notes.append(f"equal, with nothing finite to measure: {fill} at {_named(one)}")
+            else:
+                trials.append(Trial(fill, dict(one), comparison))
+    return tuple(trials), tuple(dict.fromkeys(notes))
+
+
+def read_model(path: Path) -> PortableModel:
+    """Return an ONNX file with its specs, those of outputs without sizes.
+
+    Raises:
+        ModelError: The file is absent or broken.
+    """
     path = find_model_file(path)
     inputs, outputs = read_specs(read_outline(path))
     # Exporters declare false sizes of outputs, which a session would hold a run to.
@@ -128,12 +172,13 @@ def open_model(path: Path) -> Iterator[Session]:
         ModelError: The file is absent or broken.
         EngineError: It does not load.
     """
-    with _session(_portable(path)) as session:
+    with open_session(read_model(path)) as session:
         yield session
 
 
 @contextlib.contextmanager
-def _session(model: PortableModel) -> Iterator[Session]:
+def open_session(model: PortableModel) -> Iterator[Session]:
+    """Yield a session of ONNX Runtime with optimisation off; a large model runs in pieces."""
     whole = load_graph(require_onnx(model, "ONNX Runtime"))
     if weights_bytes(whole) <= _WHOLE_BYTES:
         with open_plainly(model) as session:
@@ -142,12 +187,12 @@ def _session(model: PortableModel) -> Iterator[Session]:
     pieces, engine = cut_pieces(whole, _PIECE_BYTES), find_engine("onnxruntime")
     with (
         tempfile.TemporaryDirectory(prefix="shipway-proof-") as folder,
-        PiecewiseSession(model, whole, pieces, engine, _LEAN, Path(folder)) as session,
+        PiecewiseSession(model, whole, pieces, engine, _LEAN, Path(folder)) as pieced,
     ):
-        yield session
+        yield pieced
 
 
-def _try(session: Session, feeds: Tensors) -> tuple[Tensors | None, str]:
+def _try(session: Runner, feeds: Tensors) -> tuple[Tensors | None, str]:
     try:
         return session.run(feeds), ""
     except (EngineError, TensorError) as error:
@@ -174,15 +219,26 @@ def _add_empty(plan: SizePlan, model: Path, specs: Sequence[TensorSpec]) -> None
             plan.sets.append(one)
 
 
-def _plan(
+def plan_trials(
     model: Path,
     specs: tuple[TensorSpec, ...],
-    golden: Session,
+    golden: Runner,
     sizes: Sequence[Mapping[str, int]] | None,
     *,
     nonempty: bool,
 ) -> tuple[SizePlan, tuple[TensorSpec, ...]]:
-    """Return the sizes to try, and the specs with ranges for indices."""
+    """Return the sizes to try, and the specs with ranges for indices.
+
+    Args:
+        model: The file.
+        specs: Its inputs.
+        golden: A session on it.
+        sizes: Sets of sizes; None chooses some.
+        nonempty: Leave out sizes of 0.
+
+    Raises:
+        EngineError: The model runs at no size.
+    """
     usual = next(example_sizes(specs, {}))
     first = dict(sizes[0]) if sizes else usual
     specs = find_ranges(specs, first, lambda feeds: _try(golden, feeds)[1])
@@ -211,7 +267,7 @@ def _plan(
 
 
 @dataclass(frozen=True, slots=True)
-class _Draws:
+class Draws:
     """Outputs that differ when one model runs twice on the same inputs.
 
     Args:
@@ -229,11 +285,11 @@ class _Draws:
         actual: Session,
         specs: Sequence[TensorSpec],
         sizes: Mapping[str, int],
-    ) -> _Draws:
+    ) -> Draws:
         """Run each model twice."""
         _, feeds = next(hostile_feeds(specs, sizes, 7))
-        random = _differing(golden, feeds)
-        still = _differing(actual, feeds) if random else ()
+        random = find_differing(golden, feeds)
+        still = find_differing(actual, feeds) if random else ()
         return cls(random, tuple(name for name in random if name not in still))
 
     def notes(self) -> list[str]:
@@ -241,7 +297,8 @@ class _Draws:
         return [f"compared by shape only: {name}, which is random" for name in self.random]
 
 
-def _differing(session: Session, feeds: Tensors) -> tuple[str, ...]:
+def find_differing(session: Runner, feeds: Tensors) -> tuple[str, ...]:
+    """Return the outputs that differ when a session runs twice on the same inputs."""
     first, second = _try(session, feeds)[0], _try(session, feeds)[0]
     if first is None or second is None:
         return ()
@@ -249,7 +306,7 @@ def _differing(session: Session, feeds: Tensors) -> tuple[str, ...]:
 
 
 def _compare(
-    expected: Tensors, actual: Session, feeds: Tensors, draws: _Draws, limits: Limits
+    expected: Tensors, actual: Runner, feeds: Tensors, draws: Draws, limits: Limits
 ) -> Comparison | None:
     """Compare what both compute; None where all of it is NaN or infinite, at the same places."""
     found, why = _try(actual, feeds)

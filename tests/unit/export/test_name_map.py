@@ -201,3 +201,28 @@ def test_confirmation_comes_from_numbers(nets, build, as_source, tmp_path):
     name_map = read_name_map(export_model(source, tmp_path).name_map)
     assert all(entry.confirmed for entry in name_map.tensors)
     assert np.isclose(name_map.coverage, 1)
+
+
+def test_the_map_of_a_part_has_what_leads_into_it():
+    def entry(fx, **how):
+        return TensorEntry(fx, "aten.relu.default", "float32", (1,), **how)
+
+    whole = NameMap(
+        "whole.onnx",
+        "whole.pt2",
+        "torch.export",
+        (
+            entry("before", status="kept", onnx="a"),
+            entry("inside", status="kept", onnx="b"),
+            entry("same", status="eliminated", alias="b"),
+            entry("half", status="fused", into=("a", "b")),
+            entry("gone", status="eliminated"),
+            entry("elsewhere", status="eliminated", alias="a"),
+        ),
+        (ValueEntry("b_shape", "Shape", "inside"), ValueEntry("a_shape", "Shape", "before")),
+    )
+    part = whole.within("part.onnx", {"b", "b_shape"})
+    assert (part.model, part.program) == ("part.onnx", "whole.pt2")
+    assert [one.fx for one in part.tensors] == ["inside", "same", "half"]
+    assert part.tensors[2].into == ("b",)
+    assert [one.onnx for one in part.values] == ["b_shape"]

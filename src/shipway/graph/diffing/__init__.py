@@ -1,0 +1,1 @@
+"""The difference of two graphs: aligned by structure, then listed."""
