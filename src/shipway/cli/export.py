@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
+from shipway.cli.findings import finding_lines
 from shipway.cli.flags import Flag, Many, SourceFlags, read_bounds
 from shipway.cli.terminal import print_json, print_result, show_progress, start_log
 from shipway.deploy.project import load_project
@@ -109,7 +110,12 @@ def _export(
             # Where torch.export refused the model, the module itself is the only PyTorch there is.
             module = loaded.module if model.program is None else None
             proof = prove_export(
-                model, module=module, input_sets=trials[0], seed=trials[1], progress=progress
+                model,
+                module=module,
+                original=lambda: loaded.module,
+                input_sets=trials[0],
+                seed=trials[1],
+                progress=progress,
             )
             write_json(output / f"{name}.proof.json", proof.to_json())
     if as_json:
@@ -144,5 +150,7 @@ def _show(model: PortableModel, proof: Proof | None) -> None:
         print_result(f"  proof  {verdict}: {len(proof.trials)} trials{error}")
         for reason in proof.reasons:
             print_result(f"         {reason}")
+        for line in finding_lines(proof.findings):
+            print_result(line)
         for note in proof.notes:
             print_result(f"  note   {note}")

@@ -8,7 +8,7 @@ __all__ = ["graph"]
 
 graph = App(
     name="graph",
-    help="""ONNX graphs: read them, edit them, cut parts out, compare them, prove that an edit changed nothing.
+    help="""ONNX graphs: read, edit, cut and compare them, prove edits, check what they declare.
 
 ```
 shipway graph inspect model.onnx --size batch=1
@@ -17,6 +17,7 @@ shipway graph extract model.onnx --inputs hidden --outputs logits --prove
 shipway graph edit model.onnx set-domain --domain npu --version 1 --prove
 shipway graph diff before.onnx after.onnx
 shipway graph prove before.onnx after.onnx
+shipway graph audit model.onnx
 ```
 """,
     version_flags=(),  # edits have a --version of their own: that of an opset
@@ -26,5 +27,5 @@ shipway graph prove before.onnx after.onnx
     exit_on_error=False,
     suppress_keyboard_interrupt=False,
 )
-for _name in ("diff", "edit", "extract", "find", "inspect", "prove"):
+for _name in ("audit", "diff", "edit", "extract", "find", "inspect", "prove"):
     graph.command(f"shipway.cli.graph_{_name}:{_name}", name=_name)

@@ -55,6 +55,7 @@ def prove(journey: Journey) -> None:
         proof = prove_export(
             journey.model,
             module=load_source(project.source).module if refused else None,
+            original=lambda: load_source(project.source).module,
             input_sets=section.input_sets,
             seed=section.seed,
             progress=journey.progress,

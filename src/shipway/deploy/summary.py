@@ -138,7 +138,13 @@ def _proof_detail(proof: dict[str, Any]) -> str:
     reasons = dict.fromkeys(
         reason for trial in proof["trials"] for reason in _reasons(trial["comparison"])
     )
-    return found if proof["passed"] else "; ".join([found, *reasons])
+    false = [_finding(one) for one in proof.get("findings", ()) if one["severity"] == "error"]
+    return found if proof["passed"] else "; ".join([found, *reasons, *false])
+
+
+def _finding(finding: dict[str, Any]) -> str:
+    source = finding["place"]["source"]
+    return f"{finding['message']} At {source}" if source else finding["message"]
 
 
 def _reasons(comparison: dict[str, Any]) -> list[str]:

@@ -58,7 +58,7 @@ if TYPE_CHECKING:
     from onnx import ModelProto
     from onnxruntime import InferenceSession
 
-__all__ = ["OnnxRuntimeEngine"]
+__all__ = ["OnnxRuntimeEngine", "resolve_types"]
 
 _TITLE = "ONNX Runtime"
 _INSTALL = "pip install onnxruntime"
@@ -190,6 +190,24 @@ class OnnxRuntimeSession(BaseSession):
 
     def _release(self) -> None:
         self._session = None
+
+
+def resolve_types(path: Path, options: EngineOptions) -> dict[str, str]:
+    """Return the type ONNX Runtime gives each output of a file, e.g. "tensor(float)".
+
+    Args:
+        path: The .onnx file; its outputs need not declare a type.
+        options: How to open it.
+
+    Raises:
+        EngineMissing: onnxruntime is not installed.
+        EngineError: ONNX Runtime refuses the model.
+        ModelError: The file is absent, truncated or not ONNX.
+    """
+    proto = read_onnx(path)
+    raise_errors(_TITLE, unknown_findings(proto, _title(), _is_known))
+    session = _open(path, options, _libraries(proto))
+    return {value.name: value.type for value in session.get_outputs()}
 
 
 def _runtime() -> ModuleType:

@@ -32,6 +32,7 @@ from shipway.proof.graph_probe import probe_sizes
 from shipway.proof.graph_signature import check_dynamic, check_names
 from shipway.proof.piecewise import PiecewiseSession
 from shipway.proof.results import Proof, Trial
+from shipway.proof.sessions import PRECISION, open_plainly
 from shipway.proof.sizes import SizePlan, plan_sizes
 from shipway.source.modelfiles import find_model_file
 from shipway.tensors import Tensors, TensorSpec, dtype_named
@@ -49,10 +50,8 @@ __all__ = [
     "run_trials",
 ]
 
-_PRECISION = "f32"
-_OPTIONS = EngineOptions(precision=_PRECISION, optimize=False)
 _LEAN = EngineOptions(
-    precision=_PRECISION, optimize=False, extra={"session.disable_prepacking": "1"}
+    precision=PRECISION, optimize=False, extra={"session.disable_prepacking": "1"}
 )
 _WHOLE_BYTES = 512 * 2**20
 """Weights up to which a model runs as a whole; larger ones run in pieces, within bounded memory."""
@@ -104,7 +103,7 @@ def prove_graphs(
     with open_session(golden_model) as golden, open_session(actual_model) as actual:
         plan, specs = plan_trials(before, golden_model.inputs, golden, sizes, nonempty=nonempty)
         draws = Draws.find(golden, actual, specs, plan.sets[0])
-        limits = _EXACT if kind == "exact" else limits_for(_PRECISION)
+        limits = _EXACT if kind == "exact" else limits_for(PRECISION)
         plan.left_out = (NAN_FILL,) if finite else ()
         trials, notes = run_trials(golden, actual, specs, plan, draws, limits, seed, progress)
         notes = (*notes, *pieces_notes(golden, actual))
@@ -198,19 +197,17 @@ def open_session(model: PortableModel, *, in_pieces: bool = False) -> Iterator[S
         model: The model.
         in_pieces: Run a small one in pieces too.
     """
-    engine = find_engine("onnxruntime")
-    with tempfile.TemporaryDirectory(prefix="shipway-proof-") as scratch:
-        folder = Path(scratch)
-        whole = load_graph(require_onnx(model, engine.name))
-        if in_pieces or weights_bytes(whole) > _WHOLE_BYTES:
-            pieces = cut_pieces(whole, _PIECE_BYTES)
-            with PiecewiseSession(model, whole, pieces, engine, _LEAN, folder) as session:
-                yield session
-            return
-        lowered = engine.lower(model, folder / "lowered")
-        artifact = engine.compile(lowered, _OPTIONS, folder)
-        with engine.load(artifact, _OPTIONS) as session:
+    whole = load_graph(require_onnx(model, "ONNX Runtime"))
+    if not in_pieces and weights_bytes(whole) <= _WHOLE_BYTES:
+        with open_plainly(model) as session:
             yield session
+        return
+    pieces, engine = cut_pieces(whole, _PIECE_BYTES), find_engine("onnxruntime")
+    with (
+        tempfile.TemporaryDirectory(prefix="shipway-proof-") as folder,
+        PiecewiseSession(model, whole, pieces, engine, _LEAN, Path(folder)) as pieced,
+    ):
+        yield pieced
 
 
 def _try(session: Runner, feeds: Tensors) -> tuple[Tensors | None, str]:
@@ -333,11 +330,11 @@ def _compare(
     found, why = _try(actual, feeds)
     if found is None:
         skipped = dict.fromkeys(expected, f"fails where {_BEFORE} runs: {why}")
-        return Comparison("before", "after", _PRECISION, (), Coverage(0, skipped))
+        return Comparison("before", "after", PRECISION, (), Coverage(0, skipped))
     if draws.settled:
         reason = "was random before, and is the same in each run now"
         skipped = dict.fromkeys(draws.settled, reason)
-        return Comparison("before", "after", _PRECISION, (), Coverage(0, skipped))
+        return Comparison("before", "after", PRECISION, (), Coverage(0, skipped))
     golden: dict[str, NDArray[Any]] = {
         name: array
         for name, array in expected.items()
@@ -352,7 +349,7 @@ def _compare(
     return compare_outputs(
         golden,
         found,
-        precision=_PRECISION,
+        precision=PRECISION,
         golden_name="before",
         actual_name="after",
         limits=limits if all(array.dtype != np.float16 for array in golden.values()) else None,

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from shipway.source.operators import load_operator_files, operator_files
 from shipway.tensors import TensorSpec
 
 __all__ = ["probe_sizes"]
@@ -29,6 +30,7 @@ def probe_sizes(
     while len(reasons) < len(sets):
         asked = {
             "model": str(model),
+            "operators": list(map(str, operator_files())),
             "specs": [spec.to_json() for spec in specs],
             "sets": [dict(one) for one in sets[len(reasons) :]],
         }
@@ -55,6 +57,7 @@ def _main() -> None:
     from shipway.proof.graph import run_at
 
     asked = json.load(sys.stdin)
+    load_operator_files(map(Path, asked["operators"]))
     specs = tuple(TensorSpec.from_json(one) for one in asked["specs"])
     for reason in run_at(Path(asked["model"]), specs, asked["sets"]):
         sys.stdout.write(json.dumps(reason) + "\n")

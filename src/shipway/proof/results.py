@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from shipway.compare.results import Comparison, json_number
+from shipway.proof.audit_results import AuditFinding
 
 __all__ = ["Proof", "Trial"]
 
@@ -35,19 +36,22 @@ class Proof:
         step: What was proved, e.g. "export".
         trials: One entry an input set.
         notes: What was not tried, and why.
+        findings: What an export's file promises of dynamic dimensions and does not keep.
     """
 
     step: str
     trials: tuple[Trial, ...]
     notes: tuple[str, ...] = ()
+    findings: tuple[AuditFinding, ...] = ()
 
     @property
     def passed(self) -> bool:
-        """At least one trial compared an element, and all passed."""
+        """At least one trial compared an element, all passed, and no finding is an error."""
         compared = any(
             output.metrics.count for trial in self.trials for output in trial.comparison.outputs
         )
-        return compared and all(trial.comparison.passed for trial in self.trials)
+        false = any(finding.severity == "error" for finding in self.findings)
+        return compared and not false and all(trial.comparison.passed for trial in self.trials)
 
     @property
     def reasons(self) -> tuple[str, ...]:
@@ -84,5 +88,6 @@ class Proof:
             "passed": self.passed,
             "worst_relative_l2": json_number(self.worst_relative_l2),
             "notes": list(self.notes),
+            "findings": [finding.to_json() for finding in self.findings],
             "trials": [trial.to_json() for trial in self.trials],
         }

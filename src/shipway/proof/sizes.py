@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 from shipway.export.sizes import Bounds
 
-__all__ = ["SizePlan", "plan_sizes"]
+__all__ = ["Refusal", "SizePlan", "plan_sizes"]
 
 Accepts = Callable[[dict[str, int]], str]
 """Says why golden does not take these sizes; "" when it does."""
 
 _MIXED_DIMS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Sizes that golden does not take, and why."""
+
+    sizes: dict[str, int]
+    why: str
 
 
 class SizePlan:
@@ -29,14 +38,18 @@ class SizePlan:
         self.sets: list[dict[str, int]] = []
         self.notes: list[str] = []
         self.left_out: tuple[str, ...] = ()
+        self.refused: list[Refusal] = []
         self._accepts = accepts
 
     def add(self, sizes: dict[str, int]) -> bool:
         """Add a set unless it is there already or golden refuses it; say whether it is in."""
         if sizes in self.sets:
             return True
+        if any(one.sizes == sizes for one in self.refused):
+            return False
         if why := self._accepts(sizes):
             asked = ", ".join(f"{name}={size}" for name, size in sizes.items())
+            self.refused.append(Refusal(dict(sizes), why))
             self.notes.append(f"not tried: {asked}, which {self._golden} refuses: {why}")
             return False
         self.sets.append(sizes)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -166,8 +166,15 @@ def lay_out_proof(report: Report) -> ProofSection | None:
         passed=proof["passed"],
         worst_relative_l2=format_scientific(read_number(proof["worst_relative_l2"])),
         trials=tuple(_trial(trial) for trial in proof["trials"]),
-        notes=tuple(proof["notes"]),
+        notes=(*_findings(proof), *proof["notes"]),
     )
+
+
+def _findings(proof: dict[str, Any]) -> Iterator[str]:
+    """Write what an audit of the export found."""
+    for one in proof.get("findings", ()):
+        where = f" At {one['place']['source']}." if one["place"]["source"] else ""
+        yield f"{one['severity']}: {one['message']}{where}"
 
 
 def _trial(trial: dict[str, Any]) -> TrialRow:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import errno
 import io
+import math
 
 import pytest
 import torch
 from torch import nn
 
+from shipway.errors import ExportError
 from shipway.export import program_file
 from shipway.export.program_file import save_program
 
@@ -55,3 +57,27 @@ def test_what_comes_after_an_error_is_dropped():
         assert writer.write(b"x" * 900) == 900
         assert writer.error is not None
         assert writer.write(b"x") == 1
+
+
+class TakesTheFloor(nn.Module):
+    def forward(self, x):
+        return x * math.floor(x.shape[0] / 2)
+
+
+def test_what_torch_cannot_save_is_named_with_its_line(tmp_path):
+    """Its serializer has no form for math.floor, and says so in a page."""
+    shapes = {"x": {0: torch.export.Dim("n")}}
+    program = torch.export.export(TakesTheFloor(), (torch.zeros(6, 4),), dynamic_shapes=shapes)
+    with pytest.raises(ExportError, match=r"takes floor of a size, at .*math\.floor") as caught:
+        save_program(program, tmp_path / "p.pt2")
+    assert "//" in caught.value.hint
+    assert "test_program_file.py:" in str(caught.value)
+
+
+def test_any_other_failure_of_torch_is_told_in_one_line(program, tmp_path, monkeypatch):
+    def fail(*_words):
+        raise RuntimeError("a page\n\nof text\n")
+
+    monkeypatch.setattr(torch.export, "save", fail)
+    with pytest.raises(ExportError, match="cannot save the exported program: of text"):
+        save_program(program, tmp_path / "p.pt2")

@@ -229,3 +229,123 @@ def test_progress_is_told_of_every_trial(exported):
     )
     assert seen == [("prove the export", 2), 1, 1]
     assert len(proof.trials) == 2
+
+
+class Squeezes(nn.Module):
+    """A sample alone loses its axis."""
+
+    def forward(self, x):
+        return x.squeeze() * 2
+
+
+class ReadsItsBatch(nn.Module):
+    """torch takes a size that is read back from a tensor to be 2 or more."""
+
+    def forward(self, x):
+        size = torch.tensor(x.shape[0]).item()
+        return torch.ones(size, 4) * x
+
+
+class TakesTheFirst(nn.Module):
+    def forward(self, x):
+        return x[0]
+
+
+class MergesSamples(nn.Module):
+    def forward(self, x):
+        return x.reshape(1, -1)
+
+
+class Recurs(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.rnn = nn.LSTM(4, 5, batch_first=True)
+
+    def forward(self, x):
+        return self.rnn(x)[0]
+
+
+def findings_of(proof):
+    return {(one.severity, one.kind, one.value) for one in proof.findings}
+
+
+@pytest.mark.parametrize(
+    ("module", "line"),
+    [(Squeezes, "return x.squeeze() * 2"), (ReadsItsBatch, "torch.tensor(x.shape[0]).item()")],
+)
+def test_a_size_that_only_the_module_takes_fails_the_proof(tmp_path, module, line):
+    """torch.export traces the model without a word, and its program refuses one sample."""
+    model = export_model(source(module(), "x:f32[batch,4]"), tmp_path)
+    proof = prove_export(model, input_sets=1, original=module)
+    assert not proof.passed
+    lost = next(one for one in proof.findings if one.kind == "lost-size")
+    assert (lost.severity, lost.value) == ("error", "batch")
+    assert "takes batch=1 and its export does not" in lost.message
+    assert "test_export.py:" in lost.place.source
+    assert line in lost.place.source
+    assert "--bound batch=2..12" in lost.hint
+    assert proof.to_json()["findings"][0]["place"]["source"] == lost.place.source
+
+
+def test_a_bound_says_that_the_size_is_not_needed(tmp_path):
+    """The next command of the error above."""
+    options = ExportOptions(bounds={"batch": (2, 12)})
+    model = export_model(source(Squeezes(), "x:f32[batch,4]"), tmp_path, options=options)
+    proof = prove_export(model, input_sets=1, original=Squeezes)
+    assert proof.passed
+    assert not proof.findings
+
+
+def test_a_size_that_the_module_refuses_too_is_a_note(tmp_path):
+    """An image smaller than the kernel."""
+    module = nn.Conv2d(3, 2, 5).eval()
+    model = export_model(source(module, "x:f32[1,3,h,w]"), tmp_path)
+    proof = prove_export(model, input_sets=1, original=lambda: module)
+    assert proof.passed
+    assert not proof.findings
+
+
+@pytest.mark.parametrize(
+    ("module", "kind", "value"),
+    [(TakesTheFirst, "ignored-dim", "batch"), (MergesSamples, "merged-dim", "output")],
+)
+def test_a_batch_that_no_output_has_is_a_warning_with_its_line(tmp_path, module, kind, value):
+    """It may be meant; whoever did not mean it learns it here."""
+    model = export_model(source(module(), "x:f32[batch,4]"), tmp_path)
+    proof = prove_export(model, input_sets=1, original=module)
+    assert proof.passed
+    assert findings_of(proof) == {("warning", kind, value)}
+    assert "test_export.py:" in proof.findings[0].place.source
+
+
+def test_a_recurrence_keeps_its_length(tmp_path):
+    """torch.onnx alone declares the length of the example for it."""
+    torch.manual_seed(0)
+    model = export_model(source(Recurs(), "x:f32[batch,time,4]"), tmp_path)
+    proof = prove_export(model, input_sets=1, original=Recurs)
+    assert proof.passed
+    assert not proof.findings
+
+
+def test_one_sample_is_tried_though_small_images_fail(tmp_path):
+    """All dimensions at their smallest is more than a convolution takes; one alone is not."""
+    module = nn.Conv2d(3, 2, 5).eval()
+    model = export_model(source(module, "x:f32[batch,3,h,w]"), tmp_path)
+    sizes = [trial.sizes for trial in prove_export(model, input_sets=1).trials]
+    assert any(one["batch"] == 1 and one["h"] >= 64 for one in sizes)
+
+
+class CountsInPython(nn.Module):
+    def forward(self, x):
+        return torch.zeros(int(x.shape[0]), 4) + x
+
+
+def test_the_old_tracer_bakes_a_size_in_and_the_proof_names_it(tmp_path):
+    """torch.export refuses the module and names the line; the tracer does not ask."""
+    options = ExportOptions(opset=17, legacy=True)
+    module = CountsInPython()
+    model = export_model(source(module, "x:f32[batch,4]"), tmp_path, options=options)
+    proof = prove_export(model, module=module, input_sets=1)
+    assert not proof.passed
+    assert ("error", "fixed-dim", "batch") in findings_of(proof)
+    assert any("test_export.py:" in note and "int(x.shape[0])" in note for note in proof.notes)

@@ -1,6 +1,4 @@
-"""Proofs of edits: what is right passes, every kind of wrong is caught, and bisection names the rule."""
-
-from dataclasses import replace
+"""Proofs of edits: what is right passes, every kind of wrong is caught."""
 
 import numpy as np
 import onnx
@@ -185,53 +183,6 @@ def test_bisection_finds_the_first_wrong_change(guilty):
     assert len(asked) <= 5
 
 
-CHAIN = (
-    "(float[n,4] x) => (float[n,3] y) <float[4,3] w, float[3] b> {\n"
-    "  a = Identity(x)\n  t = Transpose<perm=[1,0]>(a)\n  u = Transpose<perm=[1,0]>(t)\n  r = Relu(u)\n"
-    "  m = MatMul(r, w)\n  o = Add(m, b)\n  e = Exp(o)\n  i = Reciprocal(e)\n  y = Mul(o, i)\n}"
-)
-
-
-def spoiled(rule):
-    """Return a rule that does what it should, and scales the result by 1.01."""
-
-    def propose(node, view):
-        rewrite = rule.propose(node, view)
-        if rewrite is None or not rewrite.values or rewrite.values[0] is None:
-            return rewrite
-        factor = view.constant(np.float32(1.01).reshape(()))
-        wrong = view.node("Mul", [rewrite.values[0], factor])
-        return Rewrite((wrong.outputs[0], *rewrite.values[1:]), (*rewrite.nodes, wrong))
-
-    return replace(rule, propose=propose)
-
-
-@pytest.mark.parametrize(
-    "name", ["remove_identities", "merge_transposes", "fuse_matmul_adds", "fuse_reciprocals"]
-)
-def test_a_rule_that_is_wrong_is_caught_and_named(tmp_path, monkeypatch, name):
-    """One rule of each class that makes floating-point values is spoiled."""
-    before = save(tmp_path / "before.onnx", CHAIN)
-    rules = tuple(
-        spoiled(rule) if rule.name == name else rule for rule in catalogue.PROFILES["portable"]
-    )
-    monkeypatch.setattr(catalogue, "PROFILES", {"portable": rules})
-    _judge(tmp_path, before, name)
-
-
-def test_a_wrong_assumption_is_caught_and_named(tmp_path, monkeypatch):
-    def propose(node, view):
-        return Rewrite((node.inputs[0],))
-
-    wrong = Rule(
-        "drop_rectifiers", "assumption", "Drops them.", ("Relu",), propose, assumes=("x >= 0",)
-    )
-    before = save(tmp_path / "before.onnx", CHAIN)
-    rules = (*catalogue.PROFILES["portable"], wrong)
-    monkeypatch.setattr(catalogue, "PROFILES", {"portable": rules})
-    _judge(tmp_path, before, "drop_rectifiers")
-
-
 INSIDE = """(float[n,4] x) => (float[n,4] y) { a = Identity(x)  b = l.f(a)  y = l.g(b) }
 <domain: "l", opset_import: ["" : 20]> f (x) => (y) { i = Identity(x)  j = Neg(i)  r = Relu(j)  y = Identity(r) }
 <domain: "l", opset_import: ["" : 20]> g (x) => (y) { i = Identity(x)  y = Exp(i) }"""
@@ -295,7 +246,7 @@ def test_a_fixed_dimension_can_be_proved_at_its_size(files):
 
 
 def test_a_nan_is_left_out_where_the_edit_takes_for_granted_there_is_none(files):
-    before, after = files(CHAIN, CHAIN)
+    before, after = files(LINEAR, LINEAR)
     whole, finite = (prove_graphs(before, after, finite=one) for one in (False, True))
     assert "one NaN" in {trial.inputs for trial in whole.trials}
     assert "one NaN" not in {trial.inputs for trial in finite.trials}

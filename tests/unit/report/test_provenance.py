@@ -1,6 +1,7 @@
 import math
 
 from shipway.environment import describe_environment
+from shipway.proof.audit_results import AuditFinding, Place
 from shipway.report.provenance import (
     describe_machine,
     describe_model,
@@ -53,6 +54,22 @@ def test_the_proof_lists_every_trial(report):
         ("random, seed 1", "batch=1", "2.20e-07"),
         ("random, seed 0", "batch=5", "1.90e-07"),
     ]
+
+
+def test_what_an_export_promises_falsely_comes_before_the_notes(samples):
+    finding = AuditFinding(
+        "error",
+        "lost-size",
+        "batch",
+        "The module takes batch=1 and its export does not.",
+        place=Place(source="net.py:7: x.squeeze()"),
+    )
+    proof = samples.make_proof().to_json() | {"passed": False, "findings": [finding.to_json()]}
+    notes = lay_out_proof(samples.make_report(proof=proof)).notes
+    assert notes[0] == (
+        "error: The module takes batch=1 and its export does not. At net.py:7: x.squeeze()."
+    )
+    assert len(notes) == 2
 
 
 def test_a_failed_trial_says_why(samples):

@@ -1,0 +1,37 @@
+"""Sessions to prove with: full precision, nothing optimised."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from shipway.engines.base import EngineOptions, Session
+from shipway.engines.registry import find_engine
+from shipway.export.portable import PortableModel
+
+__all__ = ["PLAIN", "PRECISION", "open_plainly"]
+
+PRECISION = "f32"
+PLAIN = EngineOptions(precision=PRECISION, optimize=False)
+
+
+@contextlib.contextmanager
+def open_plainly(model: PortableModel, engine_name: str = "onnxruntime") -> Iterator[Session]:
+    """Yield a session on a model without graph optimisation, so that a difference is the model's.
+
+    Args:
+        model: The model; custom operators run in their kernels, or as their portable bodies.
+        engine_name: Which engine runs it.
+
+    Raises:
+        EngineMissing: The engine is not installed.
+        EngineError: The model does not load.
+    """
+    engine = find_engine(engine_name)
+    with tempfile.TemporaryDirectory(prefix="shipway-proof-") as folder:
+        lowered = engine.lower(model, Path(folder) / "lowered")
+        artifact = engine.compile(lowered, PLAIN, Path(folder))
+        with engine.load(artifact, PLAIN) as session:
+            yield session
