@@ -268,7 +268,8 @@ def random_feeds(
         sizes: Size of each symbolic dimension.
 
     Raises:
-        TensorError: A spec has no known rank, or a range its dtype cannot hold.
+        TensorError: A spec has no known rank, a range its dtype cannot hold, or a size the memory
+            cannot.
     """
     generator = np.random.default_rng(seed)
     feeds: dict[str, NDArray[Any]] = {}
@@ -279,7 +280,13 @@ def random_feeds(
                 hint=f"Give its shape: --input '{spec.name}:{spec.dtype}[1,...]'.",
             )
         shape = tuple(dim if isinstance(dim, int) else 1 for dim in spec.shape)
-        feeds[spec.name] = _random(generator, spec, shape)
+        try:
+            feeds[spec.name] = _random(generator, spec, shape)
+        except (MemoryError, ValueError) as error:  # numpy: too large for the machine, or for any
+            raise TensorError(
+                f"There is not enough memory for input '{spec.name}': {spec}.",
+                hint="Is the size meant? A dynamic dimension can be given another: --size NAME=4.",
+            ) from error
     return feeds
 
 

@@ -296,3 +296,10 @@ class TestFeeds:
 def test_a_range_is_written_with_every_digit():
     spec = TensorSpec("x", "float64", (1,), (-math.pi, 1234567.0))
     assert str(spec) == "x:float64[1]{-3.141592653589793..1234567}"
+
+
+@pytest.mark.parametrize("size", [2**44, 2**62])
+def test_random_feeds_name_an_input_that_is_larger_than_the_memory(size):
+    spec = parse_spec(f"x:float32[{size},4]")
+    with pytest.raises(TensorError, match="not enough memory for input 'x'"):
+        random_feeds([spec])

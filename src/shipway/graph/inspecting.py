@@ -11,7 +11,7 @@ from typing import Any
 
 import onnx_ir as ir
 
-from shipway.errors import UsageError
+from shipway.errors import ModelError
 from shipway.graph.inspection.census import Census
 from shipway.graph.inspection.ports import describe_ports, infer_ports
 from shipway.graph.inspection.preparing import dynamic_dims
@@ -115,7 +115,7 @@ def _inspect(
     )
     if copy is None:
         return found
-    with contextlib.suppress(UsageError):  # a cycle, which is among the problems
+    with contextlib.suppress(ModelError):  # a cycle, which is among the problems
         sort_graph(copy)
     tally = tally_model(copy, sizes)
     return replace(

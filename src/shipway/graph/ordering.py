@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from shipway.errors import UsageError
+from shipway.errors import ModelError
 from shipway.graph.locating import parent_nodes, subgraphs_of
 
 __all__ = ["needed_by", "sort_graph"]
@@ -14,14 +14,17 @@ def sort_graph(model: ir.Model) -> None:
     """Sort nodes so that each comes after what it reads; a sorted graph stays as it is.
 
     Raises:
-        UsageError: The graph has a cycle.
+        ModelError: The graph has a cycle.
     """
     for graph in (model.graph, *(one.graph for one in model.functions.values())):
         if not _is_sorted(graph, set()):
             try:
                 graph.sort()
             except ValueError as error:
-                raise UsageError(f"The graph '{graph.name}' has a cycle.") from error
+                raise ModelError(
+                    f"The graph '{graph.name}' has a cycle: a node reads what is computed from it.",
+                    hint="shipway graph inspect MODEL names its nodes.",
+                ) from error
 
 
 def _is_sorted(graph: ir.Graph, seen: set[ir.Value]) -> bool:

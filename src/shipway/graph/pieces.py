@@ -9,6 +9,7 @@ import onnx_ir as ir
 from shipway.graph.facts.inference import infer_graph
 from shipway.graph.facts.knowledge import Knowledge
 from shipway.graph.locating import values_read
+from shipway.graph.ordering import sort_graph
 
 __all__ = ["cut_pieces", "weights_bytes"]
 
@@ -48,12 +49,15 @@ def cut_pieces(model: ir.Model, most_bytes: int) -> list[ir.Model]:
         model: The model; its nodes are put in order.
         most_bytes: Size of the weights of a piece, if possible.
 
+    Raises:
+        ModelError: The graph has a cycle.
+
     Returns:
         Models that share names, weights and functions with `model`. A piece reads inputs of the
         model and outputs of earlier pieces; the outputs of the model that nodes compute are outputs
         of pieces. Shapes of the values between are left open. Nodes nobody reads may be left out.
     """
-    model.graph.sort()
+    sort_graph(model)
     pieces = _Cutter(model, most_bytes).pieces()
     return [piece for piece in pieces if piece.graph.outputs]
 

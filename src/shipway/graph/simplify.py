@@ -14,6 +14,7 @@ from shipway.graph.journal import Journal
 from shipway.graph.library import Library
 from shipway.graph.locating import all_graphs, all_nodes
 from shipway.graph.options import SimplifyOptions
+from shipway.graph.ordering import sort_graph
 from shipway.graph.passes.catalogue import ALL_RULES, PROFILES
 from shipway.graph.results import Change, Simplification
 from shipway.graph.rules import NONEMPTY
@@ -46,7 +47,7 @@ def simplify_graph(model: ir.Model, options: SimplifyOptions = _USUAL) -> Simpli
 
     Raises:
         UsageError: There is no such profile, or an operator declared pure has no such name.
-        ModelError: Functions of the model call each other in a circle.
+        ModelError: The graph has a cycle, or functions of the model call each other in a circle.
 
     Example:
         >>> import onnx_ir as ir
@@ -61,6 +62,7 @@ def simplify_graph(model: ir.Model, options: SimplifyOptions = _USUAL) -> Simpli
         raise UsageError(
             f"There is no profile '{options.profile}'.", hint=f"Choose of: {', '.join(PROFILES)}."
         )
+    sort_graph(model)
     before = count_nodes(model)
     with collector_paused(), strangers_set_aside(model):
         run = _Simplifier(model, options)

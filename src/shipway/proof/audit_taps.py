@@ -26,6 +26,7 @@ from shipway.graph.facts.knowledge import Knowledge
 from shipway.graph.loading import load_graph
 from shipway.graph.locating import all_nodes, parent_nodes
 from shipway.graph.naming import Names
+from shipway.graph.ordering import sort_graph
 from shipway.graph.saving import save_graph
 from shipway.graph.standard import STANDARD_DOMAINS
 from shipway.proof.sessions import PLAIN, open_plainly
@@ -81,7 +82,7 @@ def open_tapped(path: Path, specs: tuple[TensorSpec, ...]) -> Iterator[TappedSes
         specs: Its inputs.
 
     Raises:
-        ModelError: The file is broken.
+        ModelError: The file is broken, or the graph has a cycle.
         EngineMissing: ONNX Runtime is not installed.
         EngineError: ONNX Runtime does not load the model, whatever it declares.
     """
@@ -91,8 +92,10 @@ def open_tapped(path: Path, specs: tuple[TensorSpec, ...]) -> Iterator[TappedSes
             PortableModel(specs, read_specs(read_graph(path))[1], onnx=path), folder / "lowered"
         )
         model = load_graph(lowered.onnx or path)
+        sort_graph(model)
         _name_nodes(model)
-        types = _resolve(model, folder / "types.onnx")
+        with _naming(folder, path):
+            types = _resolve(model, folder / "types.onnx")
         outputs = [value.name or "" for value in model.graph.outputs]
         dtypes, untapped = _read_types(model, types)
         taps = _add_taps(model, [name for name in dtypes if name not in outputs])
@@ -104,6 +107,16 @@ def open_tapped(path: Path, specs: tuple[TensorSpec, ...]) -> Iterator[TappedSes
         tapped = PortableModel(specs, told, onnx=folder / "tapped.onnx")
         with open_plainly(tapped) as session:
             yield TappedSession(session, taps, tuple(outputs), dtypes, untapped)
+
+
+@contextlib.contextmanager
+def _naming(folder: Path, path: Path) -> Iterator[None]:
+    """Name the user's file in messages about a copy of it."""
+    try:
+        yield
+    except EngineError as error:
+        text = re.sub(rf"{re.escape(str(folder))}\S*?\.onnx", str(path), str(error))
+        raise EngineError(text, hint=error.hint) from error
 
 
 def _resolve(model: ir.Model, path: Path) -> dict[str, str]:

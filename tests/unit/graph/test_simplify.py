@@ -7,7 +7,7 @@ import onnx
 import onnx_ir as ir
 import pytest
 
-from shipway.errors import UsageError
+from shipway.errors import ModelError, UsageError
 from shipway.graph.passes.catalogue import ALL_RULES, PROFILES
 from shipway.graph.simplify import SimplifyOptions, simplify_graph
 
@@ -128,6 +128,27 @@ def test_operators_of_other_domains_are_opaque():
         "  a = mine.Count(x)\n  b = mine.Count(x)\n  y = Sub(a, b)\n}"
     )
     assert simplify_graph(model).changes == ()
+
+
+BACKWARDS = """<ir_version: 10, opset_import: ["" : 20]>
+main (float[n] x) => (float[n] y) { a = Identity(x)  b = Neg(a)  y = Exp(b) }"""
+
+
+def test_nodes_out_of_order_are_put_in_order():
+    model = ir.from_onnx_text(BACKWARDS)
+    nodes = list(model.graph)
+    model.graph.remove(nodes)
+    model.graph.extend(reversed(nodes))
+    simplify_graph(model)
+    assert [node.op_type for node in model.graph] == ["Neg", "Exp"]
+
+
+def test_a_cycle_is_refused():
+    model = ir.from_onnx_text(BACKWARDS)
+    first, *_, last = model.graph
+    first.replace_input_with(0, last.outputs[0])
+    with pytest.raises(ModelError, match="has a cycle"):
+        simplify_graph(model)
 
 
 def test_the_documentation_lists_every_rule():

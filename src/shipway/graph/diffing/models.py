@@ -34,7 +34,7 @@ def diff_graphs(before: ir.Model, after: ir.Model) -> ModelDifference:
         after: Another one; its nodes are sorted.
 
     Raises:
-        UsageError: A graph has a cycle.
+        ModelError: A graph has a cycle.
 
     Example:
         >>> import onnx_ir as ir
