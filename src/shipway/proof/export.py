@@ -5,9 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
-
-from numpy.typing import NDArray
+from typing import Any
 
 from shipway.artifact import load_artifact
 from shipway.compare.outputs import compare_outputs
@@ -20,18 +18,11 @@ from shipway.progress import SILENT, Progress
 from shipway.proof.audit_results import AuditFinding
 from shipway.proof.eager import EagerGolden
 from shipway.proof.results import Proof, Trial
-from shipway.proof.sessions import PRECISION, open_plainly
+from shipway.proof.sessions import PRECISION, Runner, open_plainly
 from shipway.proof.sizes import SizePlan, plan_sizes
-from shipway.tensors import Tensors, random_feeds
+from shipway.tensors import random_feeds
 
-__all__ = ["Runner", "prove_export", "save_proof"]
-
-
-class Runner(Protocol):
-    """Whatever runs: a session, the module itself, or what stands for one."""
-
-    def run(self, feeds: Tensors, /) -> Mapping[str, NDArray[Any]]:
-        """Run once."""
+__all__ = ["prove_export", "save_proof"]
 
 
 def prove_export(

@@ -26,13 +26,12 @@ from shipway.graph.loading import load_graph, read_outline
 from shipway.graph.pieces import cut_pieces, weights_bytes
 from shipway.graph.rules import Kind
 from shipway.progress import SILENT, Progress
-from shipway.proof.export import Runner
 from shipway.proof.graph_feeds import FILLS, NAN_FILL, find_ranges, hostile_feeds
 from shipway.proof.graph_probe import probe_sizes
 from shipway.proof.graph_signature import check_dynamic, check_names
 from shipway.proof.piecewise import PiecewiseSession
 from shipway.proof.results import Proof, Trial
-from shipway.proof.sessions import PRECISION, open_plainly
+from shipway.proof.sessions import PRECISION, Runner, open_plainly
 from shipway.proof.sizes import SizePlan, plan_sizes
 from shipway.source.modelfiles import find_model_file
 from shipway.tensors import Tensors, TensorSpec, dtype_named

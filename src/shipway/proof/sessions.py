@@ -4,17 +4,28 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any, Protocol
+
+from numpy.typing import NDArray
 
 from shipway.engines.base import EngineOptions, Session
 from shipway.engines.registry import find_engine
 from shipway.export.portable import PortableModel
+from shipway.tensors import Tensors
 
-__all__ = ["PLAIN", "PRECISION", "open_plainly"]
+__all__ = ["PLAIN", "PRECISION", "Runner", "open_plainly"]
 
 PRECISION = "f32"
 PLAIN = EngineOptions(precision=PRECISION, optimize=False)
+
+
+class Runner(Protocol):
+    """Whatever runs: a session, the module itself, or what stands for one."""
+
+    def run(self, feeds: Tensors, /) -> Mapping[str, NDArray[Any]]:
+        """Run once."""
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""A model of 2.3 GB is edited and proved in less than 1 GB of memory."""
+"""A model of 2.3 GB is simplified, cut, edited and proved in less than 1 GB of memory."""
 
 import json
 import os
@@ -81,6 +81,16 @@ def test_simplify_and_prove(big: Path, tmp_path: Path) -> None:
     assert told["proof"]["passed"]
     assert len(told["proof"]["trials"]) == 5
     assert target.with_name("simple.onnx.data").stat().st_size > 2.3e9
+
+
+def test_extract_and_prove(big: Path, tmp_path: Path) -> None:
+    target = tmp_path / "part.onnx"
+    cut = ("--inputs", "y10", "--outputs", "y30")
+    told = run("graph", "extract", big, *cut, "--output", target, "--prove")
+    assert told["proof"]["passed"]
+    part = onnx.load(target, load_external_data=False)
+    assert [value.name for value in (*part.graph.input, *part.graph.output)] == ["y10", "y30"]
+    assert target.with_name("part.onnx.data").stat().st_size > 1.3e9
 
 
 def test_set_domain(big: Path, tmp_path: Path) -> None:
