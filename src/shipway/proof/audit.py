@@ -64,6 +64,7 @@ def audit_graph(
     *,
     sizes: Mapping[str, int] | None = None,
     bounds: Bounds = MappingProxyType({}),
+    ranges: Mapping[str, tuple[float, float]] = MappingProxyType({}),
     seed: int = 0,
     nonempty: bool = False,
     progress: Progress = SILENT,
@@ -77,6 +78,7 @@ def audit_graph(
         sizes: Usual sizes of dynamic dimensions, from which others are tried; where none is given
             those of an export are.
         bounds: Smallest and largest size of a dimension; nothing else is tried.
+        ranges: Smallest and largest number of an input, by name; those of others are found out.
         seed: Of the inputs.
         nonempty: Leave out sizes of 0.
         progress: Told of every run.
@@ -89,7 +91,7 @@ def audit_graph(
     """
     path = find_model_file(path)
     model = load_graph(path)
-    inputs = read_inputs(model)
+    inputs = read_inputs(model).within(ranges)
     inputs.check_names(sizes or {})
     declared = read_declared(model)
     with open_tapped(path, inputs.specs) as session:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import onnx_ir as ir
 
@@ -42,6 +42,14 @@ class AuditInputs:
         """Add the sizes that follow from others."""
         found = {name: formula(sizes) for name, formula in self.formulas.items()}
         return dict(sizes) | {name: size for name, size in found.items() if size is not None}
+
+    def within(self, ranges: Mapping[str, tuple[float, float]]) -> AuditInputs:
+        """Return the same with the ranges of numbers that inputs are made for."""
+        specs = (
+            replace(spec, value_range=ranges.get(spec.name, spec.value_range))
+            for spec in self.specs
+        )
+        return replace(self, specs=tuple(specs))
 
     def check_names(self, given: Mapping[str, int]) -> None:
         """Refuse sizes of dimensions that the model does not have.

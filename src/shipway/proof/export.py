@@ -79,7 +79,7 @@ def prove_export(
 
         if module is None and original is not None:
             findings += find_lost_sizes(model, plan.sets[0], plan.refused, original)
-        found, more = audit_export(model.onnx, plan.sets[0], _bounds(model), progress)
+        found, more = audit_export(model, plan.sets, _bounds(model), progress)
         findings, notes = [*findings, *found], [*notes, *more]
     return Proof("export", tuple(trials), tuple(notes), tuple(findings))
 

@@ -54,11 +54,13 @@ def hostile_feeds(
     """Yield a name and inputs for each fill; without a floating-point input there is one.
 
     Args:
-        specs: The inputs; integers take their `value_range`.
+        specs: The inputs; those with a `value_range` keep to it.
         sizes: Size of each dynamic dimension.
         seed: Of the numbers.
     """
-    floats = [spec.name for spec in specs if dtype_named(spec.dtype).is_float]
+    floats = [
+        spec.name for spec in specs if dtype_named(spec.dtype).is_float and spec.value_range is None
+    ]
     for number, (name, fill) in enumerate(FILLS.items()):
         feeds = random_feeds(specs, seed=seed + number, sizes=sizes)
         for one in floats:

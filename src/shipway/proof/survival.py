@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from shipway.engines.onnxfile import require_onnx
 from shipway.errors import EngineError, ExportError, ModelError, TensorError
 from shipway.export.name_map import read_name_map
 from shipway.export.portable import PortableModel
@@ -15,7 +16,7 @@ from shipway.export.sizes import Bounds
 from shipway.progress import Progress
 from shipway.proof.audit import audit_graph
 from shipway.proof.audit_declared import sizes_words
-from shipway.proof.audit_results import AuditFinding, Place, Seen
+from shipway.proof.audit_results import AuditFinding, Place, Seen, Severity
 from shipway.proof.eager import EagerGolden
 from shipway.proof.sizes import Refusal
 from shipway.source.locations import trace_location
@@ -111,28 +112,37 @@ def _line_of_node(path: Path, name: str) -> str:
 
 
 def audit_export(
-    path: Path, usual: Mapping[str, int], bounds: Bounds, progress: Progress
+    model: PortableModel,
+    tried: Sequence[Mapping[str, int]],
+    bounds: Bounds,
+    progress: Progress,
 ) -> tuple[list[AuditFinding], list[str]]:
     """Audit the signature of an exported model.
 
     What torch's exporter declares falsely inside breaks nothing that Shipway does; it is counted.
 
     Args:
-        path: The .onnx file, its name map beside it.
-        usual: Sizes of the export.
+        model: What was exported; the name map lies beside its .onnx file.
+        tried: Sizes at which golden ran, those of the export first. Where it ran at no other size
+            of a dimension, the numbers of the inputs may be to blame: that is a warning.
         bounds: Smallest and largest sizes, where given.
         progress: Told of every run.
 
     Returns:
         Findings about inputs and outputs; and notes.
     """
-    audit = audit_graph(path, sizes=usual, bounds=bounds, nonempty=True, progress=progress).audit
+    path, usual = require_onnx(model, "An audit"), tried[0]
+    varied = {name for one in tried for name, size in one.items() if size != usual[name]}
+    ranges = {spec.name: spec.value_range for spec in model.inputs if spec.value_range}
+    audit = audit_graph(
+        path, sizes=usual, bounds=bounds, ranges=ranges, nonempty=True, progress=progress
+    ).audit
     outputs = set(audit.outputs)
     inside = [
         one for one in audit.findings if one.kind == "false-shape" and one.value not in outputs
     ]
     found = [
-        replace(one, hint=_hint(one, usual))
+        replace(one, hint=_hint(one, usual), severity=_severity(one, varied))
         for one in audit.findings
         if one.kind in _OF_SIGNATURE and one.severity != "info" and one not in inside
     ]
@@ -144,6 +154,12 @@ def audit_export(
             f"shipway graph audit {shown_path(path)}"
         )
     return found, notes
+
+
+def _severity(finding: AuditFinding, varied: Collection[str]) -> Severity:
+    if finding.kind == "fixed-dim" and finding.value not in varied:
+        return "warning"
+    return finding.severity
 
 
 def _hint(finding: AuditFinding, usual: Mapping[str, int]) -> str:

@@ -23,7 +23,19 @@ def propose(node: ir.Node, view: View) -> Rewrite | None:
     after = view.shape(node.outputs[0])
     if transpose is None or reshape is None or after is None:
         return None
-    return _apart(transpose, reshape, after, view) or _split(transpose, reshape, after, view)
+    found = _apart(transpose, reshape, after, view)
+    return found or (
+        None if _is_paired(node, len(after)) else _split(transpose, reshape, after, view)
+    )
+
+
+def _is_paired(node: ir.Node, rank: int) -> bool:
+    """Whether a Reshape makes pairs that are taken apart: a rotation of neighbours, as others read it."""
+    uses = list(node.outputs[0].uses())
+    return bool(uses) and all(
+        use.node.op_type == "Gather" and use.node.attributes.get_int("axis", 0) in {-1, rank - 1}
+        for use in uses
+    )
 
 
 def _apart(transpose: ir.Node, reshape: ir.Node, after: Shape, view: View) -> Rewrite | None:
