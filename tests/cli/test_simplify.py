@@ -92,6 +92,23 @@ def test_a_truncated_model_is_named_and_nothing_is_written(shipway, model):
     assert not model.with_name("a model.simplified.onnx").exists()
 
 
+def test_sizes_of_the_proof_can_be_given(shipway, tmp_path):
+    text = (
+        '<ir_version: 10, opset_import: ["" : 20]>\nmain (float[n,k] x) => (float[n,m] y) '
+        "<int64[1] one = {1}, int64[4] p = {0,40000,0,0}> "
+        '{ a = Identity(x)  y = Pad<mode = "reflect">(a, p) }'
+    )
+    onnx.save(onnx.parser.parse_model(text), tmp_path / "m.onnx")
+    words = ("simplify", "m.onnx", "--prove", "--json")
+    done = shipway(*words, cwd=tmp_path)
+    assert done.returncode == 5
+    assert "--size k=64" in done.stdout + done.stderr
+    done = shipway(*words, "--size", "n=2", "--size", "k=50000", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    proof = json.loads(done.stdout)["proof"]
+    assert {tuple(trial["sizes"].values()) for trial in proof["trials"]} == {(2, 50000)}
+
+
 def test_two_files_that_differ_fail_with_their_output(shipway, model, tmp_path):
     other = onnx.load(model)
     other.graph.node[1].op_type = "MatMul"

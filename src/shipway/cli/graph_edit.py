@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from shipway.cli.flags import Flag
+from shipway.cli.flags import Flag, Many, read_numbers
 from shipway.cli.proving import Proved, prove_unsaved, show_proof
 from shipway.cli.terminal import make_table, print_json, print_result, start_log
 from shipway.errors import UsageError
@@ -28,6 +29,7 @@ def edit(
     list: Flag = False,  # noqa: A002 -- the name of the flag
     allow: Flag = False,
     prove: Flag = False,
+    size: Many = (),
     seed: int = 0,
     json: Flag = False,
     **options: str,
@@ -51,6 +53,8 @@ def edit(
         allow: Let the edit change what the model computes.
         prove: Prove that the outputs are the same; exit 1 where they are not, and write
             OUTPUT.refused.onnx instead.
+        size: Size of a dynamic dimension in the proof, e.g. batch=3; only these sizes are tried
+            then. Again for each.
         seed: Seed of the proof's inputs.
         json: Print JSON.
         options: Options of the edit, e.g. --to 16.
@@ -68,7 +72,7 @@ def edit(
     graph = load_graph(model)
     result = run_edit(graph, name, options, allow=allow)
     target = output or model.with_name(f"{model.stem}.{name}.onnx")
-    proved = _prove(model, graph, target, chosen, seed) if prove else None
+    proved = _prove(model, graph, target, chosen, seed, size) if prove else None
     proof, target = (None, target) if proved is None else (proved.proof, proved.target)
     companions = save_graph(graph, target)
     facts: dict[str, Any] = {
@@ -85,13 +89,16 @@ def edit(
     return 0 if proof is None or proof.passed else 1
 
 
-def _prove(model: Path, graph: ir.Model, target: Path, chosen: Edit, seed: int) -> Proved:
+def _prove(
+    model: Path, graph: ir.Model, target: Path, chosen: Edit, seed: int, size: Sequence[str]
+) -> Proved:
     if chosen.kind == "changes-numerics":
         raise UsageError(
             f"{chosen.name} changes what the model computes; there is nothing to prove.",
             hint="Leave out --prove, and measure: shipway compare BEFORE AFTER.",
         )
-    return prove_unsaved(model, graph, target, kind=chosen.kind, seed=seed)
+    sizes = [read_numbers(size, "--size")] if size else None
+    return prove_unsaved(model, graph, target, kind=chosen.kind, seed=seed, sizes=sizes)
 
 
 def _show(facts: dict[str, Any], proof: Proof | None) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from shipway.cli.flags import Flag, Many
+from shipway.cli.flags import Flag, Many, read_numbers
 from shipway.cli.proving import Proved, prove_unsaved, show_proof
 from shipway.cli.terminal import make_table, print_json, print_result, start_log
 from shipway.errors import UsageError
@@ -33,6 +34,7 @@ def simplify(
     nonempty: Flag = False,
     pure: Many = (),
     prove: Flag = False,
+    size: Many = (),
     seed: int = 0,
     json: Flag = False,
 ) -> int:
@@ -60,6 +62,8 @@ def simplify(
             nothing else: equal ones are computed once, unread ones removed. Again for each. Those
             defined with `shipway.custom_op` say so themselves.
         prove: Prove that the outputs are the same; exit 1 where they are not.
+        size: Size of a dynamic dimension in the proof, e.g. batch=3; only these sizes are tried
+            then. Again for each.
         seed: Seed of the proof's inputs.
         json: Print JSON.
     """
@@ -80,7 +84,7 @@ def simplify(
         profile=profile, skip=frozenset(skip), nonempty=nonempty, pure=frozenset(pure)
     )
     result = simplify_graph(graph, options)
-    proved = _prove(model, graph, options, result, target, seed) if prove else None
+    proved = _prove(model, graph, options, result, target, seed, size) if prove else None
     target = target if proved is None else proved.target
     facts = _save(model, graph, result, target) | {"size_bytes_before": before_bytes}
     if proved is not None:
@@ -116,6 +120,7 @@ def _prove(
     result: Simplification,
     target: Path,
     seed: int,
+    size: Sequence[str],
 ) -> Proved:
     """Prove a simplified graph; where it fails, find the change that did it."""
     from shipway.graph.rules import FINITE, NONEMPTY
@@ -134,7 +139,8 @@ def _prove(
             return None
         return bisect_simplification(model, options, folder, proof, **how)
 
-    return prove_unsaved(model, graph, target, find_culprit=find_culprit, **how)
+    sizes = [read_numbers(size, "--size")] if size else None
+    return prove_unsaved(model, graph, target, find_culprit=find_culprit, sizes=sizes, **how)
 
 
 def _size_bytes(path: Path, graph: ir.Model) -> int:

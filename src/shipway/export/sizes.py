@@ -8,13 +8,15 @@ from itertools import count
 from shipway.errors import ExportError
 from shipway.tensors import TensorSpec
 
-__all__ = ["Bounds", "check_bounds", "dynamic_dims", "example_sizes"]
+__all__ = ["Bounds", "check_bounds", "dynamic_dims", "example_sizes", "long_sizes"]
 
 Bounds = Mapping[str, tuple[int, int | None]]
 """Smallest and largest size of a dimension by its name; None is no limit."""
 
 _SMALL, _LARGE, _BATCH, _EVEN = (6, 1), (64, 32), (3, 1), (4, 4)
 """First size and step, by what the dimension looks like."""
+
+_LONG = ((512, 64), (16000, 160))
 
 
 def dynamic_dims(specs: Sequence[TensorSpec]) -> tuple[str, ...]:
@@ -63,6 +65,18 @@ def example_sizes(specs: Sequence[TensorSpec], bounds: Bounds) -> Iterator[dict[
         if sizes not in tried:
             tried.append(sizes)
             yield sizes
+
+
+def long_sizes(specs: Sequence[TensorSpec]) -> Iterator[dict[str, int]]:
+    """Yield sizes for models that take no short inputs: windows of sound, then a second of it.
+
+    Args:
+        specs: The inputs.
+    """
+    styles = {name: _style(name, specs) for name in dynamic_dims(specs)}
+    for long in _LONG:
+        plan = {name: _BATCH if style == _BATCH else long for name, style in styles.items()}
+        yield _pick(plan, specs, {})
 
 
 def _style(name: str, specs: Sequence[TensorSpec]) -> tuple[int, int]:

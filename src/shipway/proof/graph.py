@@ -21,7 +21,7 @@ from shipway.engines.registry import find_engine
 from shipway.errors import EngineError, TensorError
 from shipway.export.onnx_file import read_specs
 from shipway.export.portable import PortableModel
-from shipway.export.sizes import dynamic_dims, example_sizes
+from shipway.export.sizes import dynamic_dims, example_sizes, long_sizes
 from shipway.graph.loading import load_graph, read_outline
 from shipway.graph.pieces import cut_pieces, weights_bytes
 from shipway.graph.rules import Kind
@@ -269,7 +269,7 @@ def plan_trials(
         plan.sets = [dict(one) for one in sizes]
         return plan, specs
     plan = SizePlan(accepts, _BEFORE)
-    for example in example_sizes(specs, {}):
+    for example in (*example_sizes(specs, {}), *long_sizes(specs)):
         plan = plan_sizes(example, {}, accepts, _BEFORE)
         if plan.sets:
             break
