@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
 
-from shipway.export.sizes import Bounds, example_sizes
+from shipway.export.sizes import Bounds, example_sizes, long_sizes
 from shipway.proof.audit_inputs import AuditInputs
 
 __all__ = ["SizeTrials", "Sizes", "Trying", "try_sizes"]
@@ -77,7 +77,7 @@ def try_sizes(
 
 
 def _candidates(inputs: AuditInputs, given: Mapping[str, int]) -> Iterator[Sizes]:
-    """Yield usual sizes to try: those of an export, with one sample, all others equal, all 1."""
+    """Yield usual sizes to try: those of an export, with one sample, others equal, all 1, long ones."""
     free = inputs.names
     examples = [{name: one[name] for name in free} for one in example_sizes(inputs.specs, {})]
     samples = inputs.first_axes
@@ -91,6 +91,7 @@ def _candidates(inputs: AuditInputs, given: Mapping[str, int]) -> Iterator[Sizes
             for few in (dict.fromkeys(samples, 1), {})
         ),
         dict.fromkeys(free, 1),
+        *({name: one[name] for name in free} for one in long_sizes(inputs.specs)),
     ):
         sizes = one | dict(given)
         if sizes in tried:
