@@ -5,7 +5,7 @@ import onnx
 import onnx.parser
 import pytest
 
-from shipway.errors import UsageError
+from shipway.errors import ModelError
 from shipway.graph.diffing.models import diff_graphs
 from shipway.graph.extracting import extract_graph
 from shipway.graph.loading import load_graph
@@ -331,5 +331,5 @@ main (float[n] x) => (float[n] y, string[1] t) <float e, float[0] f> {
 def test_a_cycle_is_refused(diff):
     proto = proto_of()
     proto.graph.node[0].input[0] = "h4"
-    with pytest.raises(UsageError, match="cycle"):
+    with pytest.raises(ModelError, match="cycle"):
         diff(BASE, proto)
