@@ -85,6 +85,7 @@ def extract_graph(
         UsageError: A value is unknown, named twice, or lies inside a sub-graph or function; an
             output needs an input that was not named; nothing reads an input; or the dtype or rank
             of one is not known.
+        ModelError: The graph has a cycle.
 
     Example:
         >>> import onnx_ir as ir

@@ -16,7 +16,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from shipway.graph.applying import Applier
-from shipway.graph.cut import FIRST, SECOND, LabelCosts
+from shipway.graph.minimum_cut import FIRST, SECOND, LabelCosts
 from shipway.graph.passes.merge_transposes import order_of
 from shipway.graph.rules import Rewrite, Rule
 from shipway.graph.standard import is_standard

@@ -6,7 +6,7 @@ import onnx.parser
 import onnx_ir as ir
 import pytest
 
-from shipway.graph.cut import FIRST, SECOND, LabelCosts
+from shipway.graph.minimum_cut import FIRST, SECOND, LabelCosts
 from shipway.graph.simplify import simplify_graph
 
 HEAD = '<ir_version: 10, opset_import: ["" : 20, "my.ops" : 1]>\nmain '
