@@ -23,7 +23,8 @@ _BLOCK = 1 << 20
 class Statistics:
     """What is kept of a tensor.
 
-    Numbers are of the finite elements, in float64; None where there are none.
+    Numbers are of the finite elements, in float64; None where there are none. A sum that even
+    float64 cannot hold is infinite, and null in JSON.
 
     Args:
         count: Elements.
@@ -57,8 +58,13 @@ class Statistics:
 
     def to_json(self) -> dict[str, Any]:
         """Return plain data."""
-        data = asdict(self)
-        return {**data, "quantiles": list(self.quantiles), "channel_l2": list(self.channel_l2)}
+        return {
+            **asdict(self),
+            "mean": _json_number(self.mean),
+            "l2": _json_number(self.l2),
+            "quantiles": list(self.quantiles),
+            "channel_l2": [_json_number(one) for one in self.channel_l2],
+        }
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Statistics:
@@ -66,12 +72,22 @@ class Statistics:
         return cls(
             **{
                 **{name: data[name] for name in cls.__dataclass_fields__},
+                "l2": _read_norm(data["l2"]),
                 "quantiles": tuple(data["quantiles"]),
-                "channel_l2": tuple(data["channel_l2"]),
+                "channel_l2": tuple(map(_read_norm, data["channel_l2"])),
             }
         )
 
 
+def _json_number(number: float | None) -> float | None:
+    return number if number is not None and math.isfinite(number) else None
+
+
+def _read_norm(number: float | None) -> float:
+    return math.inf if number is None else number
+
+
+@np.errstate(over="ignore")
 def summarize(tensor: NDArray[Any]) -> Statistics:
     """Compute the statistics of a tensor.
 
