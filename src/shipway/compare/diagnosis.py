@@ -61,6 +61,9 @@ class TensorComparison:
             "inf" where NaN or Inf differ, or integers do.
         explained: Why a broken limit is no fault: "precision only: ...", or that the tensor at
             fault lies before it; "" otherwise.
+        channel_errors: Relative L2 of the slices of `judged` along its `worst_channel_axis`, as
+            `Metrics.worst_channel` measures one; neighbours are joined where there are more than
+            64, and the largest of them stands for all. Empty where they were not kept.
     """
 
     order: int
@@ -82,6 +85,7 @@ class TensorComparison:
     verdict: Verdict
     severity: float
     explained: str = ""
+    channel_errors: tuple[float, ...] = ()
 
     @property
     def judged(self) -> Metrics:
@@ -115,6 +119,7 @@ class TensorComparison:
             "verdict": self.verdict.to_json(),
             "severity": json_number(self.severity),
             "explained": self.explained,
+            "channel_errors": [json_number(value) for value in self.channel_errors],
         }
 
 
@@ -191,6 +196,7 @@ class Diagnosis:
             engine, and nothing behind it is judged.
         identical: Reading the tensors left the engine's outputs as they were, bit for bit; None
             where that could not be checked.
+        local_reason: Why local errors were not measured; "" where they were.
     """
 
     golden: str
@@ -203,6 +209,7 @@ class Diagnosis:
     golden_only: Mapping[str, str]
     input_problems: tuple[str, ...] = ()
     identical: bool | None = None
+    local_reason: str = ""
 
     @property
     def passed(self) -> bool:
@@ -227,4 +234,5 @@ class Diagnosis:
             },
             "input_problems": list(self.input_problems),
             "identical": self.identical,
+            "local_reason": self.local_reason,
         }
