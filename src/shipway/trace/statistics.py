@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from shipway.tensors import dtype_of
 
-__all__ = ["QUANTILES", "Statistics", "summarize"]
+__all__ = ["QUANTILES", "Statistics", "summarize", "tensor_crc"]
 
 QUANTILES = 33
 _BLOCK = 1 << 20
@@ -103,7 +103,7 @@ def summarize(tensor: NDArray[Any]) -> Statistics:
     """
     dtype = dtype_of(tensor.dtype)
     contiguous = np.ascontiguousarray(tensor).reshape(tensor.shape)  # 0-d stays 0-d
-    crc = zlib.crc32(contiguous.view(np.uint8).data if tensor.ndim else contiguous.tobytes())
+    crc = tensor_crc(contiguous)
     flat = contiguous.reshape(-1)
     if dtype.name == "bfloat16":
         flat = flat.astype(np.float32)
@@ -129,6 +129,11 @@ def summarize(tensor: NDArray[Any]) -> Statistics:
         channel_l2=channels,
         crc=crc,
     )
+
+
+def tensor_crc(tensor: NDArray[Any]) -> int:
+    """Return the CRC-32 of a tensor's bytes in C order."""
+    return zlib.crc32(np.asarray(tensor, order="C").reshape(-1).view(np.uint8).data)
 
 
 def _crc_of_places(flat: NDArray[Any], nan: NDArray[np.bool_], inf: NDArray[np.bool_]) -> int:

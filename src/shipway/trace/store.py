@@ -7,14 +7,12 @@ import fcntl
 import json
 import os
 import time
-import zlib
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-import numpy as np
 from numpy.typing import NDArray
 
 from shipway.engines.tapping import Tap, TapCheck
@@ -24,7 +22,7 @@ from shipway.tensorfiles import file_name
 from shipway.tensors import dtype_of
 from shipway.trace.reading import JOURNAL, MANIFEST, Trace, open_trace, trace_text
 from shipway.trace.records import TensorRecord, TraceHeader
-from shipway.trace.statistics import summarize
+from shipway.trace.statistics import summarize, tensor_crc
 from shipway.trace.tensor_file import PARTIAL_SUFFIX, file_fits, write_tensor
 
 __all__ = ["Trace", "TraceWriter", "clear_trace", "open_trace", "refuse_occupied"]
@@ -52,6 +50,7 @@ class TraceWriter:
 
     Example:
         >>> import tempfile
+        >>> import numpy as np
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     with TraceWriter(Path(folder), TraceHeader("torch", "f32")) as writer:
         ...         writer.add(Tap("x", 0), np.ones(3, np.float32)).file
@@ -171,7 +170,7 @@ class TraceWriter:
         if old is None or old.tap != tap or old.statistics is None or not self.has(tap.name):
             return None
         same = old.dtype == dtype_of(value.dtype).name and old.shape == value.shape
-        return old if same and old.statistics.crc == _crc(value) else None
+        return old if same and old.statistics.crc == tensor_crc(value) else None
 
     def _drop_other_file(self, record: TensorRecord) -> None:
         """Delete the file of an earlier record of the same tensor, where it had another name."""
@@ -260,8 +259,12 @@ class TraceWriter:
             ) from cause
 
 
-def refuse_occupied(folder: Path) -> None:
+def refuse_occupied(folder: Path, *, replace_trace: bool = False) -> None:
     """Refuse a folder in which a new trace must not begin.
+
+    Args:
+        folder: The folder; it may be absent.
+        replace_trace: A trace in it is no reason: it will be cleared away.
 
     Raises:
         OutputError: It is a file, holds a trace with tensors in it, or files of another kind.
@@ -270,7 +273,7 @@ def refuse_occupied(folder: Path) -> None:
         raise OutputError(f"{folder} is a file.", hint="Give a folder with --output.")
     if (folder / MANIFEST).is_file():
         found = _trace_in(folder)
-        if found.records:
+        if found.records and not replace_trace:
             state = "a trace" if found.header.complete else "an unfinished trace"
             raise OutputError(
                 f"{folder} holds {state} of {len(found.records)} tensors.",
@@ -354,11 +357,6 @@ def _sweep(folder: Path) -> None:
     """Delete what a killed run left half-written."""
     for path in (*folder.glob(f"*.npy{PARTIAL_SUFFIX}"), *folder.glob(".tmp-*")):
         path.unlink(missing_ok=True)
-
-
-def _crc(value: NDArray[Any]) -> int:
-    whole = np.asarray(value, order="C")
-    return zlib.crc32(whole.reshape(-1).view(np.uint8).data)
 
 
 def _fsync(path: Path) -> None:
