@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import zlib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -59,7 +59,7 @@ class Statistics:
     def to_json(self) -> dict[str, Any]:
         """Return plain data."""
         return {
-            **asdict(self),
+            **{name: getattr(self, name) for name in self.__dataclass_fields__},
             "mean": _json_number(self.mean),
             "l2": _json_number(self.l2),
             "quantiles": list(self.quantiles),
@@ -157,6 +157,8 @@ def _quantiles(values: NDArray[Any]) -> tuple[float, ...]:
     places = np.unique(
         np.linspace(0, values.size - 1, min(values.size, QUANTILES)).astype(np.int64)
     )
+    if values.itemsize > 1:  # numpy's vectorised sort is several times faster than its partition
+        return tuple(map(float, np.sort(values)[places]))
     return tuple(map(float, np.partition(values, places)[places]))
 
 
