@@ -7,7 +7,8 @@ import fcntl
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -102,6 +103,8 @@ class TraceWriter:
         self._records = records
         self._added: set[str] = set()
         self._pending: list[Path] = []
+        self._syncing: Future[None] | None = None
+        self._pool = ThreadPoolExecutor(1, "shipway-trace")
         self._synced_at = time.monotonic()
         make_folder(folder)
         with output_errors(folder / JOURNAL):
@@ -190,15 +193,19 @@ class TraceWriter:
             raise
         late = time.monotonic() - self._synced_at > _SYNC_SECONDS
         if late or len(self._pending) >= _SYNC_FILES:
-            self._sync()
+            self._sync(wait=False)
 
-    def _sync(self) -> None:
-        """Force files, then the journal that names them, to the disk."""
-        for path in self._pending:
-            _fsync(path)
-        self._pending.clear()
-        os.fsync(self._journal.fileno())
-        self._synced_at = time.monotonic()
+    def _sync(self, *, wait: bool) -> None:
+        """Force files, then the journal that names them, to the disk, while the run goes on."""
+        if self._syncing is not None and (wait or self._syncing.done()):
+            self._syncing.result()
+            self._syncing = None
+        if self._syncing is None:
+            paths, self._pending = self._pending, []
+            self._syncing = self._pool.submit(_sync_all, paths, self._journal.fileno())
+            self._synced_at = time.monotonic()
+        if wait:
+            self._syncing.result()
 
     def finish(self, check: TapCheck | None = None) -> Trace:
         """Say that every tensor asked for is there, and close.
@@ -212,10 +219,10 @@ class TraceWriter:
         self.header = self.header.finished(check)
         trace = Trace(self.folder, self.header, self._records.values())
         with self._output_errors(""):
-            self._sync()
+            self._sync(wait=True)
             write_text(self.folder / MANIFEST, trace_text(self.header, trace.records))
             (self.folder / JOURNAL).unlink(missing_ok=True)
-        self._journal.close()
+        self._release()
         return trace
 
     def close(self) -> None:
@@ -224,10 +231,14 @@ class TraceWriter:
             return
         with contextlib.suppress(OSError):  # what is being closed is a trace that was cut short
             if self._records:
-                self._sync()
+                self._sync(wait=True)
             else:
                 (self.folder / MANIFEST).unlink()
                 (self.folder / JOURNAL).unlink()
+        self._release()
+
+    def _release(self) -> None:
+        self._pool.shutdown(wait=True)
         self._journal.close()
 
     def __enter__(self) -> Self:
@@ -359,9 +370,11 @@ def _sweep(folder: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _fsync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def _sync_all(paths: Sequence[Path], journal: int) -> None:
+    for path in paths:
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    os.fsync(journal)
