@@ -7,14 +7,13 @@ import fcntl
 import json
 import os
 import time
-import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-import numpy as np
 from numpy.typing import NDArray
 
 from shipway.engines.tapping import Tap, TapCheck
@@ -24,7 +23,7 @@ from shipway.tensorfiles import file_name
 from shipway.tensors import dtype_of
 from shipway.trace.reading import JOURNAL, MANIFEST, Trace, open_trace, trace_text
 from shipway.trace.records import TensorRecord, TraceHeader
-from shipway.trace.statistics import summarize
+from shipway.trace.statistics import summarize, tensor_crc
 from shipway.trace.tensor_file import PARTIAL_SUFFIX, file_fits, write_tensor
 
 __all__ = ["Trace", "TraceWriter", "clear_trace", "open_trace", "refuse_occupied"]
@@ -52,6 +51,7 @@ class TraceWriter:
 
     Example:
         >>> import tempfile
+        >>> import numpy as np
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     with TraceWriter(Path(folder), TraceHeader("torch", "f32")) as writer:
         ...         writer.add(Tap("x", 0), np.ones(3, np.float32)).file
@@ -103,6 +103,8 @@ class TraceWriter:
         self._records = records
         self._added: set[str] = set()
         self._pending: list[Path] = []
+        self._syncing: Future[None] | None = None
+        self._pool = ThreadPoolExecutor(1, "shipway-trace")
         self._synced_at = time.monotonic()
         make_folder(folder)
         with output_errors(folder / JOURNAL):
@@ -171,7 +173,7 @@ class TraceWriter:
         if old is None or old.tap != tap or old.statistics is None or not self.has(tap.name):
             return None
         same = old.dtype == dtype_of(value.dtype).name and old.shape == value.shape
-        return old if same and old.statistics.crc == _crc(value) else None
+        return old if same and old.statistics.crc == tensor_crc(value) else None
 
     def _drop_other_file(self, record: TensorRecord) -> None:
         """Delete the file of an earlier record of the same tensor, where it had another name."""
@@ -191,15 +193,19 @@ class TraceWriter:
             raise
         late = time.monotonic() - self._synced_at > _SYNC_SECONDS
         if late or len(self._pending) >= _SYNC_FILES:
-            self._sync()
+            self._sync(wait=False)
 
-    def _sync(self) -> None:
-        """Force files, then the journal that names them, to the disk."""
-        for path in self._pending:
-            _fsync(path)
-        self._pending.clear()
-        os.fsync(self._journal.fileno())
-        self._synced_at = time.monotonic()
+    def _sync(self, *, wait: bool) -> None:
+        """Force files, then the journal that names them, to the disk, while the run goes on."""
+        if self._syncing is not None and (wait or self._syncing.done()):
+            self._syncing.result()
+            self._syncing = None
+        if self._syncing is None:
+            paths, self._pending = self._pending, []
+            self._syncing = self._pool.submit(_sync_all, paths, self._journal.fileno())
+            self._synced_at = time.monotonic()
+        if wait:
+            self._syncing.result()
 
     def finish(self, check: TapCheck | None = None) -> Trace:
         """Say that every tensor asked for is there, and close.
@@ -213,10 +219,10 @@ class TraceWriter:
         self.header = self.header.finished(check)
         trace = Trace(self.folder, self.header, self._records.values())
         with self._output_errors(""):
-            self._sync()
+            self._sync(wait=True)
             write_text(self.folder / MANIFEST, trace_text(self.header, trace.records))
             (self.folder / JOURNAL).unlink(missing_ok=True)
-        self._journal.close()
+        self._release()
         return trace
 
     def close(self) -> None:
@@ -225,10 +231,14 @@ class TraceWriter:
             return
         with contextlib.suppress(OSError):  # what is being closed is a trace that was cut short
             if self._records:
-                self._sync()
+                self._sync(wait=True)
             else:
                 (self.folder / MANIFEST).unlink()
                 (self.folder / JOURNAL).unlink()
+        self._release()
+
+    def _release(self) -> None:
+        self._pool.shutdown(wait=True)
         self._journal.close()
 
     def __enter__(self) -> Self:
@@ -260,8 +270,12 @@ class TraceWriter:
             ) from cause
 
 
-def refuse_occupied(folder: Path) -> None:
+def refuse_occupied(folder: Path, *, replace_trace: bool = False) -> None:
     """Refuse a folder in which a new trace must not begin.
+
+    Args:
+        folder: The folder; it may be absent.
+        replace_trace: A trace in it is no reason: it will be cleared away.
 
     Raises:
         OutputError: It is a file, holds a trace with tensors in it, or files of another kind.
@@ -270,7 +284,7 @@ def refuse_occupied(folder: Path) -> None:
         raise OutputError(f"{folder} is a file.", hint="Give a folder with --output.")
     if (folder / MANIFEST).is_file():
         found = _trace_in(folder)
-        if found.records:
+        if found.records and not replace_trace:
             state = "a trace" if found.header.complete else "an unfinished trace"
             raise OutputError(
                 f"{folder} holds {state} of {len(found.records)} tensors.",
@@ -356,14 +370,11 @@ def _sweep(folder: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _crc(value: NDArray[Any]) -> int:
-    whole = np.asarray(value, order="C")
-    return zlib.crc32(whole.reshape(-1).view(np.uint8).data)
-
-
-def _fsync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def _sync_all(paths: Sequence[Path], journal: int) -> None:
+    for path in paths:
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    os.fsync(journal)
