@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from shipway.compare.results import Metrics, Verdict, json_number
 
-__all__ = ["Cause", "Culprit", "Diagnosis", "Match", "TensorComparison"]
+__all__ = [
+    "CHANNEL_ERRORS",
+    "Cause",
+    "Culprit",
+    "Diagnosis",
+    "Match",
+    "TensorComparison",
+    "join_channels",
+]
+
+CHANNEL_ERRORS = 64
+"""Errors of channels that are kept of a tensor."""
 
 Method = Literal["name", "provenance", "fingerprint", "user"]
 
@@ -121,6 +132,23 @@ class TensorComparison:
             "explained": self.explained,
             "channel_errors": [json_number(value) for value in self.channel_errors],
         }
+
+
+def join_channels(errors: Sequence[float], most: int = CHANNEL_ERRORS) -> tuple[float, ...]:
+    """Return what `TensorComparison.channel_errors` keeps of the errors of all channels.
+
+    Args:
+        errors: One number a channel, from `compare.profile.channel_errors`.
+        most: Numbers kept at most. Where there are more, runs of equal length are joined, and the
+            largest of a run stands for it.
+
+    Example:
+        >>> join_channels([1.0, 3.0, 2.0, 0.5, 4.0], most=3)
+        (3.0, 2.0, 4.0)
+    """
+    run = max(1, -(-len(errors) // most))
+    starts = range(0, len(errors), run)
+    return tuple(float(max(errors[start : start + run])) for start in starts)
 
 
 @dataclass(frozen=True, slots=True)
