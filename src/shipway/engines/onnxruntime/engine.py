@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,12 +34,14 @@ from shipway.engines.onnxruntime.runtime import (
     NOISE,
     PROVIDER_SUFFIX,
     TITLE,
+    custom_operators,
     is_known,
     kernel_libraries,
     open_session,
     runtime,
     versioned_title,
 )
+from shipway.engines.onnxruntime.taps import OnnxRuntimeTaps
 from shipway.engines.operators import (
     describe_operators,
     effective_operators,
@@ -52,8 +55,10 @@ from shipway.engines.requests import (
     raise_errors,
 )
 from shipway.engines.staging import Maker, placed, staged
+from shipway.engines.tapping import DEFAULT_TAP_BYTES
 from shipway.errors import EngineMissing, ShipwayError
 from shipway.export.portable import PortableModel
+from shipway.graph.outline import read_outline
 from shipway.ops.kernel_library import library_of
 from shipway.tensors import Tensors
 
@@ -159,6 +164,26 @@ class OnnxRuntimeEngine:
         session = open_session(artifact.path, options, kernel_libraries(proto))
         return OnnxRuntimeSession(artifact, session, options)
 
+    def open_taps(
+        self, artifact: Artifact, options: EngineOptions, *, max_bytes: int = DEFAULT_TAP_BYTES
+    ) -> OnnxRuntimeTaps:
+        """Load an artifact so that every tensor of its optimised graph can be read.
+
+        A tapped run holds little more than a plain one: what is computed is handed out segment by
+        segment. It takes one untapped run more, whose outputs it is held against.
+
+        Raises:
+            EngineMissing: onnxruntime is not installed.
+            EngineError: The session does not start, or an option was not granted.
+            ModelError: The artifact changed since it was made.
+        """
+        runtime()
+        _MAKER.open(artifact)
+        outline = read_outline(artifact.path)
+        raise_errors(TITLE, unknown_findings(outline, versioned_title(), is_known))
+        _require_kernels(artifact, outline)
+        return OnnxRuntimeTaps(artifact, options, partial(_effective, artifact, options), max_bytes)
+
 
 class OnnxRuntimeSession(BaseSession):
     """A session of ONNX Runtime. It may be run from several threads at once."""
@@ -167,7 +192,7 @@ class OnnxRuntimeSession(BaseSession):
         self, artifact: Artifact, session: InferenceSession, options: EngineOptions
     ) -> None:
         """Read back what ONNX Runtime has granted."""
-        super().__init__(artifact.inputs, artifact.outputs, _effective(artifact, session, options))
+        super().__init__(artifact.inputs, artifact.outputs, _effective(artifact, options, session))
         self._session: Any = session
         self._names = [spec.name for spec in self.outputs]
 
@@ -208,7 +233,7 @@ def _findings(model: PortableModel, proto: ModelProto) -> list[Finding]:
 def _require_kernels(artifact: Artifact, proto: ModelProto) -> None:
     """Refuse a model that was compiled where its operators had kernels, and here they have none."""
     bodies = {function.name for function in proto.functions}
-    for op in operators_in(proto).values():
+    for op in custom_operators(proto).values():
         if op.onnx_name not in bodies:
             require_kernel(artifact, op, "onnxruntime")
 
@@ -223,7 +248,7 @@ def _float_types(proto: ModelProto) -> list[str]:
 
 
 def _effective(
-    artifact: Artifact, session: InferenceSession, options: EngineOptions
+    artifact: Artifact, options: EngineOptions, session: InferenceSession
 ) -> Mapping[str, str]:
     ort = runtime()
     settings = session.get_session_options()

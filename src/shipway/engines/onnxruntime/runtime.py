@@ -10,11 +10,12 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from shipway.engines.base import EngineOptions
-from shipway.engines.onnxfile import Operator
+from shipway.engines.onnxfile import Operator, operators
 from shipway.engines.operators import operators_in
 from shipway.engines.requests import engine_errors, require_precision, thread_count
 from shipway.environment import package_version
 from shipway.errors import EngineError, EngineMissing
+from shipway.graph.segments import bodies_of
 from shipway.ops.kernel_library import KernelLibrary, libraries_of
 
 if TYPE_CHECKING:
@@ -23,15 +24,19 @@ if TYPE_CHECKING:
     from onnx import ModelProto
     from onnxruntime import InferenceSession
 
+    from shipway.ops.definition import CustomOp
+
 __all__ = [
     "CPU",
     "INSTALL",
     "NOISE",
     "PROVIDER_SUFFIX",
     "TITLE",
+    "custom_operators",
     "is_known",
     "kernel_libraries",
     "open_session",
+    "rooted",
     "runtime",
     "versioned_title",
 ]
@@ -75,9 +80,20 @@ def versioned_title() -> str:
     return f"{TITLE} {runtime().__version__}"
 
 
+def custom_operators(proto: ModelProto) -> dict[str, CustomOp]:
+    """Return the defined operators that a model calls, by name.
+
+    The definitions bring torch with them, which takes seconds: they are not looked at where the
+    runtime has every operator itself.
+    """
+    if not proto.functions and all(map(is_known, operators(proto))):
+        return {}
+    return operators_in(proto)
+
+
 def kernel_libraries(proto: ModelProto) -> tuple[KernelLibrary, ...]:
     """Return the libraries with the kernels of a model's custom operators."""
-    return libraries_of(operators_in(proto).values())
+    return libraries_of(custom_operators(proto).values())
 
 
 def is_known(operator: Operator) -> bool:
@@ -110,8 +126,8 @@ def open_session(
         path: The .onnx file.
         options: What the user asks for.
         libraries: Those with the kernels of custom operators.
-        model: What to open instead of the file: a model whose weights may lie in files of its
-            folder.
+        model: What to open instead of the file: a model whose weights may lie in files, at places
+            relative to the root of the file system; see `rooted`.
         entries: Session configuration entries besides those of the options.
         adjust: Changes the SessionOptions before the session starts.
 
@@ -130,7 +146,7 @@ def open_session(
     for library in libraries:
         settings.register_custom_ops_library(str(library.path))
     if model is not None:
-        settings.add_session_config_entry(_FOLDER, str(path.parent))
+        settings.add_session_config_entry(_FOLDER, path.anchor)
     if adjust is not None:
         adjust(settings)
     with engine_errors(f"{TITLE} cannot load {path}", NOISE):
@@ -144,6 +160,30 @@ def open_session(
     if granted[0] != provider:
         raise EngineError(f"Asked for {provider}, {TITLE} granted {', '.join(granted)}.")
     return session
+
+
+def rooted(proto: ModelProto, folder: Path) -> ModelProto:
+    """Make the places of a model's external weights relative to the root of the file system.
+
+    ONNX Runtime takes one folder for all of them, and nothing outside it: what it writes lies
+    elsewhere than what it was given.
+
+    Args:
+        proto: The model; it is changed.
+        folder: What the places are relative to now.
+    """
+    base = folder.absolute()
+    pending: list[Any] = [proto.graph]
+    while pending:
+        graph = pending.pop()
+        for tensor in graph.initializer:
+            for entry in tensor.external_data:
+                if entry.key == "location":
+                    place = base / entry.value
+                    entry.value = str(place.relative_to(place.anchor))
+        for node in graph.node:
+            pending += bodies_of(node)
+    return proto
 
 
 def _explain_opset(path: Path, error: Exception) -> None:
