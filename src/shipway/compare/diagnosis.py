@@ -99,6 +99,11 @@ class TensorComparison:
     channel_errors: tuple[float, ...] = ()
 
     @property
+    def pair(self) -> tuple[str, str]:
+        """Golden's name and the engine's, which no other entry has both of."""
+        return self.golden, self.actual
+
+    @property
     def judged(self) -> Metrics:
         """The metrics the verdict is on."""
         return self.accumulated if self.local is None else self.local

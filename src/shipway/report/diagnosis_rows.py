@@ -162,7 +162,7 @@ def select_rows(
         limit: Rows at most: the culprits with two neighbours each way, and what is beyond its
             limits, the worst of it where that is more. None: all rows.
     """
-    culprits = {culprit.tensor.golden for culprit in diagnosis.culprits}
+    culprits = {culprit.tensor.pair for culprit in diagnosis.culprits}
     tensors = diagnosis.tensors
     places: Sequence[int] = range(len(tensors))
     if order == "worst":
@@ -177,25 +177,27 @@ def select_rows(
             continue
         rows += _gap(hidden)
         hidden = []
-        rows.append(make_row(tensor, culprit=tensor.golden in culprits))
+        rows.append(make_row(tensor, culprit=tensor.pair in culprits))
     return rows + _gap(hidden)
 
 
-def _rank(tensor: TensorComparison, culprits: set[str]) -> tuple[bool, bool, float, int]:
+def _rank(
+    tensor: TensorComparison, culprits: set[tuple[str, str]]
+) -> tuple[bool, bool, float, int]:
     """Order by: a culprit, beyond a limit, how far, and what is computed first."""
-    is_culprit = tensor.golden in culprits
+    is_culprit = tensor.pair in culprits
     return (not is_culprit, tensor.verdict.passed, -tensor.severity, tensor.order)
 
 
 def _window(
     tensors: Sequence[TensorComparison],
-    culprits: set[str],
+    culprits: set[tuple[str, str]],
     places: Sequence[int],
     order: Order,
     limit: int,
 ) -> set[int]:
     """Return the places shown: culprits first, then their neighbours, then the worst."""
-    faults = [place for place in places if tensors[place].golden in culprits]
+    faults = [place for place in places if tensors[place].pair in culprits]
     ranked = sorted(places, key=lambda place: _rank(tensors[place], culprits))
     over = [place for place in ranked if not tensors[place].verdict.passed]
     wanted = [*faults]

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from shipway.compare.diagnosis import Culprit, Diagnosis, TensorComparison
+from shipway.compare.diagnosis import Cause, Culprit, Diagnosis, TensorComparison
 from shipway.compare.results import Metrics
 from shipway.report.formats import format_scientific
 from shipway.tensors import dtype_named
@@ -19,6 +19,7 @@ __all__ = [
     "describe_coverage",
     "describe_culprit",
     "group_reasons",
+    "write_cause",
     "write_error",
     "write_multiple",
     "write_spec",
@@ -84,7 +85,7 @@ def _write_fault(diagnosis: Diagnosis) -> str:
     place = f"{_place(first)}{source if tensor.source else ''}"
     count = len(diagnosis.culprits)
     others = f" (the first of {count} faults)" if count > 1 else ""
-    return f"{relation}{place}: {first.cause.kind}: {first.cause.explanation}{others}"
+    return f"{relation}{place}: {write_cause(first.cause)}{others}"
 
 
 def _place(culprit: Culprit) -> str:
@@ -129,18 +130,29 @@ def describe_culprit(culprit: Culprit, *, local: bool) -> CulpritText:
         ("engine", f"{tensor.op or 'unknown operator'} '{tensor.actual}'{_layout(tensor)}"),
         ("module", tensor.module),
         ("source", f"{tensor.source}  {tensor.code}".rstrip()),
-        ("cause", f"{culprit.cause.kind}: {culprit.cause.explanation}"),
-        ("local", _error(tensor.local, tensor, judged=True) if tensor.local is not None else ""),
-        ("accumulated", _error(tensor.accumulated, tensor, judged=tensor.local is None)),
-        ("limits", "; ".join(tensor.verdict.reasons)),
-        ("inputs", _neighbours(culprit.inputs, "right before it")),
-        ("readers", _neighbours(culprit.readers, "within limits after it")),
+        ("cause", write_cause(culprit.cause)),
+        ("local", _error(tensor.local, tensor) if tensor.local is not None else ""),
+        ("accumulated", _error(tensor.accumulated, tensor)),
+        ("limits", _broken(tensor)),
+        ("inputs", _neighbours(culprit.inputs)),
+        ("readers", _neighbours(culprit.readers)),
         ("outputs", _effect(culprit.effect)),
         ("replay", culprit.replay),
     )
     relation = "in" if local else "at or before"
     heading = f"{culprit.cause.kind} {relation} {_place(culprit)}"
     return CulpritText(heading, tuple((label, text) for label, text in facts if text))
+
+
+def write_cause(cause: Cause) -> str:
+    """Write the kind of a fault and why it is held to be that."""
+    return f"{cause.kind}: {cause.explanation}" if cause.explanation else cause.kind
+
+
+def _broken(tensor: TensorComparison) -> str:
+    kind = "accumulated" if tensor.local is None else "local"
+    reasons = "; ".join(tensor.verdict.reasons)
+    return f"{kind} error {write_multiple(tensor.severity)} the limit: {reasons}"
 
 
 def _operators(culprit: Culprit) -> str:
@@ -160,12 +172,10 @@ def _perturbed(tensor: TensorComparison) -> str:
     return f" (perturbed: {tensor.perturbed})" if tensor.perturbed else ""
 
 
-def _error(metrics: Metrics, tensor: TensorComparison, *, judged: bool) -> str:
+def _error(metrics: Metrics, tensor: TensorComparison) -> str:
     if not dtype_named(tensor.dtype).is_float:
         return f"{metrics.mismatches} of {metrics.count} elements differ"
     parts = [f"relative L2 {write_error(metrics.relative_l2)}"]
-    if judged:
-        parts[0] += f", {write_multiple(tensor.severity)} the limit"
     if metrics.worst_channel is not None:
         place = f"slice {metrics.worst_channel_index} on axis {metrics.worst_channel_axis}"
         parts.append(f"worst channel {write_error(metrics.worst_channel)} ({place})")
@@ -176,11 +186,11 @@ def _error(metrics: Metrics, tensor: TensorComparison, *, judged: bool) -> str:
     return "; ".join(parts)
 
 
-def _neighbours(severities: Mapping[str, float], right: str) -> str:
+def _neighbours(severities: Mapping[str, float]) -> str:
     """Write tensors beside a culprit with their multiples of the limit, broken ones apart."""
     over = {name: value for name, value in severities.items() if not value <= 1}
     within = {name: value for name, value in severities.items() if value <= 1}
-    parts = ((right, within), ("beyond their limits", over))
+    parts = (("within limits", within), ("beyond limits", over))
     return "; ".join(
         f"{title}: " + ", ".join(f"{name} ({write_multiple(v)})" for name, v in found.items())
         for title, found in parts

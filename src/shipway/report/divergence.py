@@ -73,7 +73,7 @@ def lay_out_divergence(diagnosis: Diagnosis) -> DivergenceSection:
     Raises:
         UsageError: The diagnosis is of a precision without limits.
     """
-    culprits = {culprit.tensor.golden for culprit in diagnosis.culprits}
+    culprits = {culprit.tensor.pair for culprit in diagnosis.culprits}
     return DivergenceSection(
         verdict=write_verdict(diagnosis),
         input_problems=diagnosis.input_problems,
@@ -82,7 +82,7 @@ def lay_out_divergence(diagnosis: Diagnosis) -> DivergenceSection:
         histogram=lay_out_histogram(diagnosis),
         channels=lay_out_heat(diagnosis, channels=True),
         metrics=lay_out_heat(diagnosis, channels=False),
-        rows=tuple(make_row(t, culprit=t.golden in culprits) for t in diagnosis.tensors),
+        rows=tuple(make_row(t, culprit=t.pair in culprits) for t in diagnosis.tensors),
         coverage=tuple(_fact(label, text) for label, text in describe_coverage(diagnosis)),
         unmatched=tuple(diagnosis.unmatched.items()),
         golden_only=tuple(diagnosis.golden_only.items()),

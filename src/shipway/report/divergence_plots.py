@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -97,7 +98,7 @@ def lay_out_depth(diagnosis: Diagnosis) -> DepthPlot | None:
     across = linear_scale(min(orders), max(orders), whole=True)
     joined = math.ceil(len(tensors) / _MOST_POINTS)
     groups = [tensors[start : start + joined] for start in range(0, len(tensors), joined)]
-    faults = {c.tensor.golden: number for number, c in enumerate(diagnosis.culprits, start=1)}
+    faults = {c.tensor.pair: number for number, c in enumerate(diagnosis.culprits, start=1)}
     return DepthPlot(
         points=tuple(_point(group, across, up, faults) for group in groups),
         across=across.ticks,
@@ -109,13 +110,17 @@ def lay_out_depth(diagnosis: Diagnosis) -> DepthPlot | None:
 
 
 def _limits(diagnosis: Diagnosis) -> list[tuple[float, str]]:
-    kinds = (
-        [("accumulated", False), ("local", True)] if diagnosis.local else [("accumulated", False)]
+    """Return the limit that most tensors were judged by; and for accumulated errors that of outputs."""
+    judged = Counter(
+        limit
+        for tensor in diagnosis.tensors
+        if (limit := tensor.verdict.limits.get("relative_l2")) is not None
     )
-    return [
-        (limits_for(diagnosis.precision, local=local).relative_l2, f"{kind} limit")
-        for kind, local in kinds
-    ]
+    usual = [limit for limit, _ in judged.most_common(1)]
+    if not diagnosis.local:
+        return [(limit, "accumulated limit") for limit in usual]
+    outputs = limits_for(diagnosis.precision).relative_l2
+    return [(outputs, "accumulated limit"), *((limit, "local limit") for limit in usual)]
 
 
 def _height(place: float) -> float:
@@ -123,10 +128,10 @@ def _height(place: float) -> float:
 
 
 def _point(
-    group: Sequence[TensorComparison], across: Scale, up: Scale, faults: dict[str, int]
+    group: Sequence[TensorComparison], across: Scale, up: Scale, faults: dict[tuple[str, str], int]
 ) -> DepthPoint:
     """Return the mark of a few neighbours: the largest errors among them, named after the worst."""
-    worst = max(group, key=lambda tensor: (tensor.golden in faults, tensor.severity))
+    worst = max(group, key=lambda tensor: (tensor.pair in faults, tensor.severity))
     first, last = group[0].order, group[-1].order
     start, end = max(0.0, across.place(first - 0.5)), min(100.0, across.place(last + 0.5))
     local = [tensor.local for tensor in group if tensor.local is not None]
@@ -137,7 +142,7 @@ def _point(
         local=_place_largest(local, up),
         accumulated=_place_largest([tensor.accumulated for tensor in group], up),
         title=_say_point(group, worst),
-        fault=min((faults[t.golden] for t in group if t.golden in faults), default=0),
+        fault=min((faults[t.pair] for t in group if t.pair in faults), default=0),
     )
 
 

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from shipway.compare.diagnosis import Diagnosis, TensorComparison
-from shipway.report.diagnosis_text import write_verdict
+from shipway.report.diagnosis_text import write_cause, write_verdict
 
 __all__ = ["lay_over_model_explorer", "lay_over_netron"]
 
@@ -36,13 +36,13 @@ def lay_over_model_explorer(
     """
     results: dict[str, dict[str, Any]] = {}
     golden = {tensor.golden for tensor in diagnosis.tensors}
-    culprits = {culprit.tensor.golden for culprit in diagnosis.culprits}
+    culprits = {culprit.tensor.pair for culprit in diagnosis.culprits}
     # Of several tensors of one node the page shows the colour of the last: the worst has to be it.
     for tensor in sorted(diagnosis.tensors, key=lambda tensor: tensor.severity):
         names = _names(tensor, golden)
         for name in dict.fromkeys((*names, *_nodes(names, nodes))):
             results.pop(name, None)
-            results[name] = _node_data(tensor, is_culprit=tensor.golden in culprits)
+            results[name] = _node_data(tensor, is_culprit=tensor.pair in culprits)
     thresholds = [{"value": value, "bgColor": colour} for value, colour in _WITHIN]
     return {"results": results, "thresholds": thresholds}
 
@@ -78,7 +78,7 @@ def lay_over_netron(diagnosis: Diagnosis, nodes: Mapping[str, str] | None = None
     metadata = [_entry("model", "", "shipway", str(write_verdict(diagnosis)))]
     metrics: list[dict[str, str]] = []
     golden = {tensor.golden for tensor in diagnosis.tensors}
-    causes = {culprit.tensor.golden: culprit.cause for culprit in diagnosis.culprits}
+    causes = {culprit.tensor.pair: culprit.cause for culprit in diagnosis.culprits}
     for tensor in diagnosis.tensors:
         names = _names(tensor, golden)
         places = [("value", name) for name in names]
@@ -86,9 +86,8 @@ def lay_over_netron(diagnosis: Diagnosis, nodes: Mapping[str, str] | None = None
         for kind, target in dict.fromkeys(places):
             metrics += [_entry(kind, target, *item) for item in _figures(tensor)]
             metadata.append(_entry(kind, target, "verdict", _verdict(tensor)))
-            if cause := causes.get(tensor.golden):
-                text = f"{cause.kind}: {cause.explanation}"
-                metadata.append(_entry(kind, target, "fault", text))
+            if cause := causes.get(tensor.pair):
+                metadata.append(_entry(kind, target, "fault", write_cause(cause)))
     return {"signature": "netron:attachment", "metadata": metadata, "metrics": metrics}
 
 

@@ -105,3 +105,11 @@ def test_integers_and_scalars_and_empty_tensors_have_rows(diagnoses):
     assert make_row(scalar, culprit=False).spec == "int64[]"
     empty = diagnoses.make_exact(0, "none", np.zeros((0, 4), np.int64), np.zeros((0, 4), np.int64))
     assert make_row(empty, culprit=False).spec == "int64[0,4]"
+
+
+def test_of_two_tensors_of_the_engine_that_are_one_of_golden_only_one_is_the_fault(diagnoses):
+    diagnosis = diagnoses.make_diagnosis()
+    twin = replace(diagnosis.tensors[9], actual="val_34", explained="computed with operators of it")
+    tensors = (*diagnosis.tensors[:10], twin, *diagnosis.tensors[10:])
+    rows = select_rows(replace(diagnosis, tensors=tensors))
+    assert [row.mark for row in rows[9:11]] == ["FAULT", "over"]

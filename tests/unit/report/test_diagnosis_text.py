@@ -61,7 +61,7 @@ def test_accumulated_errors_alone_do_not_prove_the_place(diagnoses):
     (culprit,) = diagnosis.culprits
     blind = replace(culprit, tensor=replace(culprit.tensor, local=None))
     assert "local" not in facts(blind, local=False)
-    assert "300x the limit" in facts(blind, local=False)["accumulated"]
+    assert facts(blind, local=False)["limits"].startswith("accumulated error 300x the limit: ")
 
 
 def test_a_clean_engine_is_clean_and_says_by_which_limits(diagnoses):
@@ -94,21 +94,21 @@ def test_nothing_compared_is_not_clean(diagnoses):
 def test_a_culprit_shows_errors_neighbours_effect_and_replay(diagnoses):
     (culprit,) = diagnoses.make_diagnosis().culprits
     shown = facts(culprit)
-    assert shown["local"].startswith("relative L2 3.00e-03, 300x the limit; worst channel ")
+    assert shown["local"].startswith("relative L2 3.00e-03; worst channel ")
     assert shown["accumulated"].startswith("relative L2 3.00e-03; worst channel ")
     assert shown["engine"] == "SkipLayerNormalization 'val_33'"
-    assert shown["limits"].startswith("relative L2 is 0.003, limit 1e-05; ")
-    assert shown["inputs"] == "right before it: add_4 (0.02x)"
+    assert shown["limits"].startswith(
+        "local error 300x the limit: relative L2 is 0.003, limit 1e-05; "
+    )
+    assert shown["inputs"] == "within limits: add_4 (0.02x)"
     assert shown["outputs"] == "logits ends with relative L2 2.10e-02"
     assert shown["replay"] == "replay/1-norm2"
 
 
-def test_neighbours_beyond_their_limits_are_not_called_right(diagnoses):
+def test_neighbours_beyond_their_limits_are_told_apart(diagnoses):
     (culprit,) = diagnoses.make_diagnosis().culprits
     mixed = replace(culprit, inputs={"a": 0.5, "b": 40.0, "c": float("nan")}, effect={"y": None})
-    assert facts(mixed)["inputs"] == (
-        "right before it: a (0.5x); beyond their limits: b (40x), c (nan)"
-    )
+    assert facts(mixed)["inputs"] == ("within limits: a (0.5x); beyond limits: b (40x), c (nan)")
     assert facts(mixed)["outputs"] == "y has no finite element to compare"
 
 
@@ -118,7 +118,8 @@ def test_integers_are_counted_and_nan_is_named(diagnoses):
     tensor = diagnoses.make_tensor(1, "log", error=0.1)
     spoilt = replace(tensor.local, nonfinite_mismatches=7, relative_l2=None, worst_channel=None)
     shown = facts(diagnoses.make_fault(replace(tensor, local=spoilt, severity=float("inf"))))
-    assert shown["local"].startswith("relative L2 -, inf the limit; ")
+    assert shown["limits"].startswith("local error inf the limit: ")
+    assert shown["local"].startswith("relative L2 -; ")
     assert shown["local"].endswith("NaN or Inf on one side in 7 elements")
 
 
@@ -172,3 +173,10 @@ def test_reasons_of_one_kind_keep_their_words_where_they_are_equal():
 )
 def test_multiples_are_short(severity, text):
     assert write_multiple(severity) == text
+
+
+def test_a_cause_without_words_is_its_kind_alone(diagnoses):
+    (culprit,) = diagnoses.make_diagnosis().culprits
+    silent = replace(culprit, cause=Cause("unknown", ""))
+    verdict = write_verdict(diagnoses.make_diagnosis(culprits=(silent,)))
+    assert str(verdict).endswith("(net.py:41  x = self.norm2(x)): unknown")
