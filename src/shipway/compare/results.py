@@ -54,6 +54,12 @@ class Metrics:
         worst_channel_axis: Axis along which `worst_channel` is a slice.
         effective_count: ||golden||_2^4 / ||golden||_4^4: how many elements carry golden. All of
             them where all have one magnitude, 1 where one outweighs the rest.
+        psnr_db: 20 log10(peak / RMSE), the peak being golden's largest magnitude, whatever its sign
+            (not its largest value, nor the span of its values); None where `snr_db` is.
+        kl_divergence: Mean over rows of sum p log(p / q), p a row of golden along the last axis and
+            q that of actual, as it is, not normalised: below 0 where q adds up to more than p. inf
+            where q is 0 or less and p is not. None unless every row of golden is a distribution:
+            floats, two or more, none negative, adding up to 1 within 1 %; NaN or Inf on no side.
     """
 
     count: int
@@ -73,6 +79,8 @@ class Metrics:
     max_ulp: int | None
     worst_channel_axis: int | None = None
     effective_count: float | None = None
+    psnr_db: float | None = None
+    kl_divergence: float | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return plain data."""
