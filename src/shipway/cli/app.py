@@ -48,6 +48,7 @@ COMMANDS = (
     "graph",
     "compile",
     "run",
+    "trace",
     "compare",
     "evaluate",
     "bench",
