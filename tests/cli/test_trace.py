@@ -102,6 +102,24 @@ def test_filters_and_json(trace) -> None:
     assert data["check"] == {"identical": True, "perturbed": {}}
 
 
+def test_a_reader_that_has_seen_enough(engines: str, model: Path) -> None:
+    """`shipway trace ... --json | head` is no bug, however much there is to print."""
+    words = ["trace", model, "--engine", "steps", "--dim", "n=3", "--json"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "shipway", *map(str, words)],
+        env={**os.environ, "PYTHONPATH": engines},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    process.stdout.close()
+    assert process.stderr is not None
+    assert process.stderr.read() == ""
+    process.stderr.close()
+    assert process.wait() == 0
+
+
 def test_statistics_only(trace, tmp_path: Path) -> None:
     done = trace("--stats-only", "--output", tmp_path / "t", "--max-memory", "1.5MiB")
     assert "statistics only" in done.stdout
