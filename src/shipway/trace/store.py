@@ -8,7 +8,7 @@ import json
 import os
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -21,7 +21,7 @@ from shipway.engines.tapping import Tap, TapCheck
 from shipway.errors import OutputError, ShipwayError, TensorError, UsageError
 from shipway.files import make_folder, output_errors, write_text
 from shipway.tensorfiles import file_name
-from shipway.tensors import dtype_of
+from shipway.tensors import dtype_named, dtype_of
 from shipway.trace.reading import JOURNAL, MANIFEST, Trace, open_trace, trace_text
 from shipway.trace.records import TensorRecord, TraceHeader
 from shipway.trace.statistics import summarize
@@ -142,11 +142,7 @@ class TraceWriter:
             TensorError: The name was added before, or the dtype is not one of Shipway's.
             OutputError: The disk is full, or the folder cannot be written.
         """
-        if tap.name in self._added:
-            raise TensorError(
-                f"'{tap.name}' is recorded twice in {self.folder}.",
-                hint="Every tensor of a trace needs a name of its own.",
-            )
+        self._refuse_again(tap)
         record = self._unchanged(tap, value)
         if record is None:
             record = self._record(tap, value)
@@ -159,6 +155,37 @@ class TraceWriter:
         self._records[tap.name] = record
         self._added.add(tap.name)
         return record
+
+    def add_facts(
+        self, tap: Tap, dtype: str, shape: tuple[int, ...], facts: Mapping[str, float]
+    ) -> TensorRecord:
+        """Write what another tool said of a tensor whose values it did not keep.
+
+        Args:
+            tap: What is known of it; its name must be new.
+            dtype: Element type, by Shipway's name.
+            shape: Sizes.
+            facts: Finite numbers, as in `TensorRecord`.
+
+        Raises:
+            TensorError: The name was added before, or the dtype is not one of Shipway's.
+            OutputError: The disk is full, or the folder cannot be written.
+        """
+        self._refuse_again(tap)
+        record = TensorRecord(tap, dtype_named(dtype).name, shape, facts=facts)
+        with self._output_errors(tap.name):
+            self._append(record)
+            self._drop_other_file(record)
+        self._records[tap.name] = record
+        self._added.add(tap.name)
+        return record
+
+    def _refuse_again(self, tap: Tap) -> None:
+        if tap.name in self._added:
+            raise TensorError(
+                f"'{tap.name}' is recorded twice in {self.folder}.",
+                hint="Every tensor of a trace needs a name of its own.",
+            )
 
     def _record(self, tap: Tap, value: NDArray[Any]) -> TensorRecord:
         dtype, shape = dtype_of(value.dtype).name, tuple(map(int, value.shape))
