@@ -256,6 +256,37 @@ def test_mistakes_without_a_model(shipway, tmp_path: Path, words, fact: str) -> 
     assert "Traceback" not in done.stderr
 
 
+def test_a_dump_becomes_a_trace(shipway, tmp_path: Path) -> None:
+    """Another tool's dump is a trace like any other, damaged files listed with the reason."""
+    dump = tmp_path / "dump_tensor_data"
+    dump.mkdir()
+    for number, name in enumerate(("conv1.0.1700000000000001", "relu1.0.1700000000000002")):
+        np.save(dump / f"{name}.npy", np.full((2, 3), number, np.float32))
+    (dump / "pool.0.1700000000000003.npy").write_bytes(b"cut")
+    words = ("trace", "--import", dump, "--format", "msprobe", "--output", tmp_path / "t")
+    done = shipway(*words)
+    assert done.returncode == 0, done.stderr
+    assert "2 tensors recorded" in done.stdout
+    assert "was not checked" in done.stdout
+    found = open_trace(tmp_path / "t")
+    assert [float(found.read(one.name)[0, 0]) for one in found.records] == [0, 1]
+    assert shipway(*words).returncode == 2
+    assert shipway(*words, "--force").returncode == 0
+
+
+def test_no_dump(shipway, tmp_path: Path) -> None:
+    for words, fact in (
+        (["--import", "absent"], "There is no absent"),
+        (["--import", ".", "--format", "ascnd"], "ascnd"),
+        (["--import", "."], "no dump"),
+    ):
+        done = shipway("trace", *words, cwd=tmp_path)
+        assert done.returncode in {2, 4}
+        assert fact in " ".join(done.stderr.split())
+        assert "hint:" in done.stderr
+        assert "Traceback" not in done.stderr
+
+
 def test_an_engine_whose_tensors_cannot_be_read(shipway, engines: str, model: Path) -> None:
     done = shipway("trace", model, "--engine", "plain", PYTHONPATH=engines)
     printed = " ".join(done.stderr.split())
