@@ -22,7 +22,8 @@ class TapFilter:
     Args:
         names: Patterns as in a shell ("encoder.*"); one must match the tensor's name or one of its
             other names. Capital and small letters differ.
-        op_types: Operators; one must be the tensor's. Capital and small letters are the same.
+        op_types: Operators, or patterns of them; one must be the tensor's. A part between dots is
+            enough: "relu" is "aten.relu.default" too. Capital and small letters are the same.
     """
 
     names: tuple[str, ...] = ()
@@ -91,7 +92,8 @@ def _has_name(tap: Tap, pattern: str) -> bool:
 
 
 def _is_op(tap: Tap, op: str) -> bool:
-    return tap.op.casefold() == op.casefold()
+    own, wanted = tap.op.casefold(), op.casefold()
+    return bool(wanted) and (f".{wanted}." in f".{own}." or fnmatchcase(own, wanted))
 
 
 def _close_names(pattern: str, taps: Sequence[Tap]) -> str:

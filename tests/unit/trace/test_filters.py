@@ -31,6 +31,9 @@ def chosen(names=(), op_types=()) -> list[int]:
         ((), ("matmul",), [1]),
         ((), ("MATMUL", "fusedmatmul"), [1, 3]),
         (("encoder*",), ("FusedMatMul",), [3]),
+        ((), ("addmm",), [4]),
+        ((), ("aten.addmm",), [4]),
+        ((), ("*matmul",), [1, 3]),
     ],
 )
 def test_patterns(names, op_types, orders: list[int]) -> None:
@@ -45,6 +48,8 @@ def test_patterns(names, op_types, orders: list[int]) -> None:
         (("x", "nothing*"), (), r"--names nothing\*", "There are"),
         ((), ("LayerNorm",), "--op-type LayerNorm", "LayerNormalization"),
         ((), ("Conv",), "--op-type Conv", "MatMul"),
+        ((), ("add",), "--op-type add matches none", "aten.addmm.default"),
+        ((), ("",), "--op-type  matches none", "MatMul"),
         (("x",), ("MatMul",), "No tensor matches both", "one of the two"),
     ],
 )
