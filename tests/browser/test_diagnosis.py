@@ -6,17 +6,18 @@ from dataclasses import replace
 import pytest
 
 from shipway.report.diagnosis_files import write_diagnosis
+from shipway.report.write import write_report
 
-NAMES = ("fault", "clean", "inputs", "hostile")
+NAMES = ("fault", "clean", "inputs", "hostile", "report")
 HOSTILE = "</title><script>document.title='owned'</script><img src='http://127.0.0.1:9/x.png'>"
 
 
 @pytest.fixture(scope="session")
-def diagnosis_pages(diagnoses, tmp_path_factory):
-    """Path of the page of each sample diagnosis."""
+def diagnosis_pages(diagnoses, samples, tmp_path_factory):
+    """Path of the page of each sample diagnosis, and of a report that holds one."""
     fault = diagnoses.make_diagnosis()
     evil = replace(fault.tensors[9], golden=HOSTILE, module=HOSTILE, code=HOSTILE)
-    samples = {
+    shown = {
         "fault": fault,
         "clean": diagnoses.make_diagnosis(fault=None),
         "inputs": diagnoses.make_diagnosis(
@@ -30,7 +31,10 @@ def diagnosis_pages(diagnoses, tmp_path_factory):
         ),
     }
     folder = tmp_path_factory.mktemp("diagnoses")
-    return {name: write_diagnosis(one, folder / name)[2] for name, one in samples.items()}
+    pages = {name: write_diagnosis(one, folder / name)[2] for name, one in shown.items()}
+    section = samples.make_section("onnxruntime", diagnosis=fault.to_json())
+    _, pages["report"] = write_report(samples.make_report(engines=(section,)), folder / "report")
+    return pages
 
 
 def rows(browser):

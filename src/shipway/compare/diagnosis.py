@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from shipway.compare.results import Metrics, Verdict, json_number
+from shipway.compare.results import Metrics, Verdict, json_number, read_number
 
 __all__ = [
     "CHANNEL_ERRORS",
@@ -43,6 +43,11 @@ class Match:
     def to_json(self) -> dict[str, Any]:
         """Return plain data."""
         return {"method": self.method, "confidence": self.confidence, "note": self.note}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Match:
+        """Read what `to_json` wrote."""
+        return cls(data["method"], data["confidence"], data["note"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +143,21 @@ class TensorComparison:
             "channel_errors": [json_number(value) for value in self.channel_errors],
         }
 
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> TensorComparison:
+        """Read what `to_json` wrote."""
+        local = data["local"]
+        read = {
+            "match": Match.from_json(data["match"]),
+            "shape": tuple(data["shape"]),
+            "accumulated": Metrics.from_json(data["accumulated"]),
+            "local": None if local is None else Metrics.from_json(local),
+            "verdict": Verdict.from_json(data["verdict"]),
+            "severity": float(data["severity"]),
+            "channel_errors": tuple(map(float, data["channel_errors"])),
+        }
+        return cls(**{name: data[name] for name in cls.__dataclass_fields__} | read)
+
 
 def join_channels(errors: Sequence[float], most: int = CHANNEL_ERRORS) -> tuple[float, ...]:
     """Return what `TensorComparison.channel_errors` keeps of the errors of all channels.
@@ -174,6 +194,11 @@ class Cause:
         """Return plain data."""
         return {"kind": self.kind, "explanation": self.explanation, "operator": self.operator}
 
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Cause:
+        """Read what `to_json` wrote."""
+        return cls(data["kind"], data["explanation"], data["operator"])
+
 
 @dataclass(frozen=True, slots=True)
 class Culprit:
@@ -202,6 +227,7 @@ class Culprit:
         """Return plain data."""
         return {
             "tensor": self.tensor.golden,
+            "actual": self.tensor.actual,
             "cause": self.cause.to_json(),
             "operators": [{"name": name, "op": op} for name, op in self.operators],
             "inputs": {name: json_number(value) for name, value in self.inputs.items()},
@@ -209,6 +235,19 @@ class Culprit:
             "effect": {name: json_number(value) for name, value in self.effect.items()},
             "replay": self.replay,
         }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any], tensor: TensorComparison) -> Culprit:
+        """Read what `to_json` wrote; the tensor itself stands elsewhere in the diagnosis."""
+        return cls(
+            tensor=tensor,
+            cause=Cause.from_json(data["cause"]),
+            operators=tuple((one["name"], one["op"]) for one in data["operators"]),
+            inputs={name: float(value) for name, value in data["inputs"].items()},
+            readers={name: float(value) for name, value in data["readers"].items()},
+            effect={name: read_number(value) for name, value in data["effect"].items()},
+            replay=data["replay"],
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,3 +308,29 @@ class Diagnosis:
             "identical": self.identical,
             "local_reason": self.local_reason,
         }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Diagnosis:
+        """Read what `to_json` wrote.
+
+        Raises:
+            LookupError: Something is missing.
+        """
+        tensors = tuple(map(TensorComparison.from_json, data["tensors"]))
+        known = {tensor.pair: tensor for tensor in tensors}
+        return cls(
+            golden=data["golden"],
+            actual=data["actual"],
+            precision=data["precision"],
+            local=data["local"],
+            tensors=tensors,
+            culprits=tuple(
+                Culprit.from_json(one, known[one["tensor"], one["actual"]])
+                for one in data["culprits"]
+            ),
+            unmatched=data["coverage"]["unmatched"],
+            golden_only=data["coverage"]["golden_only"],
+            input_problems=tuple(data["input_problems"]),
+            identical=data["identical"],
+            local_reason=data["local_reason"],
+        )

@@ -41,7 +41,8 @@ def write_diagnosis(
         "netron.json": _dump(lay_over_netron(diagnosis, nodes)),
     }
     for name, text in texts.items():
-        write_text(folder / name, text)
+        # A path that is not UTF-8 reaches Python with lone surrogates in it.
+        write_text(folder / name, text.encode("utf-8", "backslashreplace").decode("utf-8"))
     return [folder / name for name in texts]
 
 

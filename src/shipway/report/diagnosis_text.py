@@ -227,14 +227,16 @@ def _compared(diagnosis: Diagnosis) -> str:
 
 
 def _reasons(reasons: Mapping[str, str], of_what: str) -> str:
-    if not reasons:
-        return f"none {of_what}"
+    return f"{len(reasons)} {of_what}: {_grouped(reasons)}" if reasons else f"none {of_what}"
+
+
+def _grouped(reasons: Mapping[str, str]) -> str:
     groups = group_reasons(reasons)
     shown = [f"{len(names)} {why} ({_names(names)})" for why, names in groups[:_MOST_REASONS]]
     left = sum(len(names) for _, names in groups[_MOST_REASONS:])
     if left:
         shown.append(f"{left} for other reasons; --json lists them")
-    return f"{len(reasons)} {of_what}: {'; '.join(shown)}"
+    return "; ".join(shown)
 
 
 def _names(names: list[str]) -> str:
@@ -266,7 +268,7 @@ def group_reasons(reasons: Mapping[str, str]) -> list[tuple[str, list[str]]]:
 
 def _reading(diagnosis: Diagnosis) -> str:
     perturbed = {t.golden: t.perturbed for t in diagnosis.tensors if t.perturbed}
-    told = f"; perturbed {_reasons(perturbed, 'tensors')}" if perturbed else ""
+    told = f"; perturbed: {_grouped(perturbed)}" if perturbed else ""
     if diagnosis.identical is None:
         return (
             f"whether reading the tensors changed the engine's outputs could not be checked{told}"

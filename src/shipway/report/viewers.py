@@ -4,16 +4,35 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from shipway.compare.diagnosis import Diagnosis, TensorComparison
 from shipway.report.diagnosis_text import write_cause, write_verdict
 
-__all__ = ["lay_over_model_explorer", "lay_over_netron"]
+__all__ = ["lay_over_model_explorer", "lay_over_netron", "name_nodes"]
 
 _FAULT, _OVER = "#c62828", "#f9a825"
 _WITHIN = ((0.1, "#c8e6c9"), (1.0, "#81c784"))
 """Colours up to a tenth of the limit, and up to the limit."""
+
+
+def name_nodes(path: Path) -> dict[str, str]:
+    """Return the node that computes each value of an ONNX file, as far as nodes have names.
+
+    The overlays need it for ONNX. Weights are not read.
+
+    Raises:
+        ModelError: The file is absent or no ONNX model.
+    """
+    from shipway.graph.loading import load_graph
+
+    return {
+        output.name: node.name
+        for node in load_graph(path).graph
+        for output in node.outputs
+        if output.name and node.name
+    }
 
 
 def lay_over_model_explorer(
@@ -28,8 +47,8 @@ def lay_over_model_explorer(
     Args:
         diagnosis: What was found.
         nodes: For each tensor, by either name, the node of the graph that computes it. ONNX graphs
-            need it: the ONNX adapter knows nodes by their names only. The graph of a .pt2 does
-            not: its nodes have the names of their tensors.
+            need it, see `name_nodes`: the ONNX adapter knows nodes by their names only. The graph
+            of a .pt2 does not: its nodes have the names of their tensors.
 
     Source: Model Explorer 0.1.34: `node_data_builder.GraphNodeData`, and its web page, which takes
         a file with "results" at the top for the graph on show.

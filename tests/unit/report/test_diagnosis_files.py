@@ -46,3 +46,9 @@ def test_nothing_is_written_where_the_page_cannot_be_made(diagnoses, tmp_path):
     with pytest.raises(UsageError):
         write_diagnosis(diagnoses.make_diagnosis(precision="int8"), tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_path_that_is_not_utf8_can_be_written(diagnoses, tmp_path):
+    paths = write_diagnosis(diagnoses.make_diagnosis(golden="torch (\udcff.pt2)"), tmp_path)
+    assert json.loads(paths[0].read_text())["golden"] == "torch (\udcff.pt2)"
+    assert all("udcff" in path.read_text() for path in paths if path.suffix == ".html")

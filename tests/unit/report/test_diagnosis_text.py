@@ -139,7 +139,7 @@ def test_the_coverage_groups_reasons_and_names_what_was_perturbed(diagnoses):
     )
     assert coverage["not shown"].startswith("5 of golden's tensors: 5 fused into ... (view_0,")
     assert coverage["reading"] == (
-        "reading the tensors changed the engine's outputs; perturbed 1 tensors: "
+        "reading the tensors changed the engine's outputs; perturbed: "
         "1 outputs differ by 1 ulp (linear_0)"
     )
 

@@ -1,7 +1,12 @@
 import json
 from dataclasses import replace
 
-from shipway.report.viewers import lay_over_model_explorer, lay_over_netron
+import onnx
+import onnx.parser
+import pytest
+
+from shipway.errors import ModelError
+from shipway.report.viewers import lay_over_model_explorer, lay_over_netron, name_nodes
 
 
 def test_model_explorer_colours_the_fault_and_grades_the_rest(diagnoses):
@@ -77,3 +82,25 @@ def test_every_one_of_many_tensors_is_there(diagnoses):
     diagnosis = diagnoses.make_diagnosis(tensors=many, culprits=())
     assert len(lay_over_model_explorer(diagnosis)["results"]) == 5000
     assert len(lay_over_netron(diagnosis)["metadata"]) == 5001
+
+
+def test_the_nodes_of_an_onnx_file_are_known_by_what_they_compute(diagnoses, tmp_path):
+    model = onnx.parser.parse_model(
+        """
+        <ir_version: 8, opset_import: ["": 17]>
+        g (float[2,4] x) => (float[2,2] y, float[2,2] z) { norm2 = Relu(x)  y, z = Split <axis = 1> (norm2) }
+        """
+    )
+    model.graph.node[0].name = "/block/Relu"
+    model.graph.node[1].name = "/block/Split"
+    onnx.save(model, tmp_path / "model.onnx")
+    nodes = name_nodes(tmp_path / "model.onnx")
+    assert nodes == {"norm2": "/block/Relu", "y": "/block/Split", "z": "/block/Split"}
+    results = lay_over_model_explorer(diagnoses.make_diagnosis(), nodes)["results"]
+    assert results["/block/Relu"]["bgColor"] == "#c62828"
+
+
+def test_a_file_that_is_no_model_is_refused(tmp_path):
+    (tmp_path / "model.onnx").write_bytes(b"nothing")
+    with pytest.raises(ModelError):
+        name_nodes(tmp_path / "model.onnx")
