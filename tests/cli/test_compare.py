@@ -58,7 +58,8 @@ def test_a_clean_engine_is_clean_tensor_by_tensor(shipway, model: Path, engine: 
     assert diagnosis["local"]
     assert diagnosis["identical"]
     assert len(diagnosis["tensors"]) >= 3
-    assert not diagnosis["coverage"]["unmatched"]
+    reasons = set(diagnosis["coverage"]["unmatched"].values())
+    assert all("moves a tensor" in one or "prepares a weight" in one for one in reasons)
 
 
 @pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])

@@ -85,6 +85,7 @@ def compare(
         known = ", ".join(PRECISIONS)
         raise UsageError(f"Unknown precision '{precision}'.", hint=f"One of: {known}.")
     specs = [parse_spec(text) for text in spec]
+    tensors.options("f32")  # a senseless flag is refused before anything is run
     with ExitStack() as stack:
         progress = stack.enter_context(show_progress())
         sides = [open_side(text, specs, flags, progress, stack) for text in (golden, actual)]
