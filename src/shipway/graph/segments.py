@@ -137,6 +137,15 @@ class SegmentedGraph:
             return maker is None or self.nodes[maker].op_type not in _MAKE_NO_TENSOR
         return bool(kind.HasField("tensor_type")) and kind.tensor_type.elem_type != _STRING
 
+    def varying(self) -> set[str]:
+        """Return the computed values that need not be the same in every run."""
+        found = set(self.inputs)
+        for node, reads in zip(self.nodes, self.reads, strict=True):
+            is_random = not reads and node.op_type != "Constant"
+            if is_random or not found.isdisjoint(reads):
+                found.update(filter(None, node.output))
+        return found - set(self.inputs)
+
     def sizes_bytes(self, feeds: Mapping[str, tuple[int, ...]]) -> dict[str, int]:
         """Estimate the size of every value.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from shipway.engines.onnxruntime.layout import NCHWC, REORDERS
@@ -41,7 +41,7 @@ class Origins:
         for node in optimised.nodes:
             self._visit(node)
         self._name_by_reader()
-        self._varying = _varying(original)
+        self._varying = original.varying()
         self._claimed = {*self._names.values()}
 
     def names_of(self, value: str) -> tuple[str, ...]:
@@ -167,16 +167,3 @@ def _readers_of(graph: SegmentedGraph) -> Mapping[str, list[NodeProto]]:
         for name in dict.fromkeys(node.input):
             found.setdefault(name, []).append(node)
     return found
-
-
-def _varying(graph: SegmentedGraph) -> set[str]:
-    """Return the computed values that depend on an input: the others are constants to come."""
-    found = set(graph.inputs)
-    for node, reads in zip(graph.nodes, graph.reads, strict=True):
-        if not found.isdisjoint(reads):
-            found.update(_named(node.output))
-    return found - set(graph.inputs)
-
-
-def _named(names: Iterable[str]) -> Iterator[str]:
-    return filter(None, names)

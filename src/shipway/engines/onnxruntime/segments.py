@@ -123,14 +123,22 @@ class SegmentRunner:
     """Runs segments of a graph, each in a session of its own that is gone afterwards.
 
     Args:
-        resolved: The graph.
+        graph: The graph.
+        libraries: Those with the kernels of its custom operators.
         path: The model's file, for messages.
         options: As for the whole model.
     """
 
-    def __init__(self, resolved: Resolved, path: Path, options: EngineOptions) -> None:
+    def __init__(
+        self,
+        graph: SegmentedGraph,
+        libraries: Sequence[KernelLibrary],
+        path: Path,
+        options: EngineOptions,
+    ) -> None:
         """Keep what every session needs."""
-        self._resolved = resolved
+        self._graph = graph
+        self._libraries = tuple(libraries)
         self._path = path
         self._options = replace(options, optimize=False)
 
@@ -156,7 +164,7 @@ class SegmentRunner:
         feeds = {name: live[name] for name in segment.reads}
         feeds |= {names[name]: value for name, value in (forced or {}).items()}
         types = {name: _type_of(value) for name, value in feeds.items()}
-        model = self._resolved.graph.build(segment, types, outputs, names)
+        model = self._graph.build(segment, types, outputs, names)
         session = self._open(model)
         taken = {one.name for one in session.get_inputs()}
         feeds = {name: value for name, value in feeds.items() if name in taken}
@@ -165,8 +173,9 @@ class SegmentRunner:
         return dict(zip(outputs, values, strict=True))
 
     def _open(self, model: bytes) -> InferenceSession:
-        libraries = self._resolved.libraries
-        return open_session(self._path, self._options, libraries, model=model, adjust=_run_once)
+        return open_session(
+            self._path, self._options, self._libraries, model=model, adjust=_run_once
+        )
 
 
 def _run_once(settings: Any) -> None:

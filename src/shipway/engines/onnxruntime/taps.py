@@ -76,7 +76,7 @@ class OnnxRuntimeTaps:
             raise
         self._session: Any = resolved.session
         self.effective: Mapping[str, str] = dict(describe(resolved.session))
-        self._runner = SegmentRunner(resolved, artifact.path, options)
+        self._runner = SegmentRunner(resolved.graph, resolved.libraries, artifact.path, options)
         self._graph = resolved.graph
         blocked = blocked_names(resolved.graph)
         origins = Origins(SegmentedGraph(resolved.original), resolved.graph, blocked)
