@@ -63,7 +63,7 @@ def find_cause(
     each channel. An explanation must leave no more than rounding does, or a tenth of the error.
     Only where none does, one that explains nine tenths of the squared error is taken.
 
-    Needs about ten float64 copies of the tensor, and runs the operators a hundred times at most
+    Needs about six float64 copies of the tensor, and runs the operators a hundred times at most
     besides their variants: for the few tensors that are at fault, not for all.
 
     Args:
