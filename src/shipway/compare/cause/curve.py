@@ -7,7 +7,13 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from shipway.compare.cause.evidence import Evidence, Explanation, Values, root_mean_square
+from shipway.compare.cause.evidence import (
+    Evidence,
+    Explanation,
+    Values,
+    root_mean_square,
+    spread_out,
+)
 
 __all__ = ["explain_curve"]
 
@@ -16,6 +22,7 @@ _BIN = 64
 _MOST_BINS = 1024
 _SMALL = 0.02
 _LARGER_BELOW = 3.0
+_SPREAD_LEFT = 0.3
 
 
 def explain_curve(evidence: Evidence) -> Explanation | None:
@@ -45,12 +52,13 @@ def explain_curve(evidence: Evidence) -> Explanation | None:
 
 def _candidates(evidence: Evidence) -> Iterator[tuple[str, Values, Values]]:
     """Yield what to sort by, and what should then run along a curve."""
-    golden, actual = evidence.golden, evidence.actual
+    cut = spread_out(evidence.golden.shape)
+    golden, actual = evidence.golden[cut], evidence.actual[cut]
     yield "golden", golden, actual
     yield "golden", actual, golden
     for name, value in (evidence.feeds or {}).items():
-        if value.shape == golden.shape and value.dtype.kind not in "iub":
-            yield f"the input '{name}'", np.nan_to_num(value.astype(np.float64)), actual
+        if value.shape == evidence.golden.shape and value.dtype.kind not in "iub":
+            yield f"the input '{name}'", np.nan_to_num(value[cut].astype(np.float64)), actual
 
 
 def _upper_half(evidence: Evidence) -> float:
@@ -58,19 +66,23 @@ def _upper_half(evidence: Evidence) -> float:
 
     Below zero GELU and SiLU take each value twice, so no error is a function of them there.
     """
-    upper = evidence.golden > 0
-    errors = evidence.error[upper], evidence.error[~upper]
-    if min(part.size for part in errors) < _FEWEST:
+    cut = spread_out(evidence.golden.shape)
+    golden, actual, error = evidence.golden[cut], evidence.actual[cut], evidence.error[cut]
+    upper = golden > 0
+    if min(upper.sum(), (~upper).sum()) < _FEWEST:
         return math.inf
-    size, other = (root_mean_square(part) / evidence.scale for part in errors)
-    left = _left(evidence.golden[upper], evidence.actual[upper]) / evidence.scale
+    size, other = (root_mean_square(error[part]) / evidence.scale for part in (upper, ~upper))
+    left = _left(golden[upper], actual[upper]) / evidence.scale
     if other > _LARGER_BELOW * size or not evidence.is_enough(left, size):
         return math.inf
     return left
 
 
 def _left(values: Values, target: Values) -> float:
-    """Return the RMS that lines through stretches of the sorted values leave."""
+    """Return the RMS that lines through stretches of the sorted values leave.
+
+    inf where they leave much of what there is: a constant is a function of anything.
+    """
     order = np.argsort(values, axis=None, kind="stable")
     bins = min(_MOST_BINS, order.size // _BIN)
     used = order[: order.size // bins * bins]
@@ -80,4 +92,5 @@ def _left(values: Values, target: Values) -> float:
     power = (x**2).sum(axis=1)
     slopes = np.divide((x * y).sum(axis=1), power, out=np.zeros(bins), where=power > 0)
     free = used.size - 2 * bins
-    return root_mean_square(y - slopes[:, None] * x) * math.sqrt(used.size / free)
+    left = root_mean_square(y - slopes[:, None] * x) * math.sqrt(used.size / free)
+    return left if left < _SPREAD_LEFT * float(target.std()) else math.inf

@@ -14,11 +14,20 @@ from shipway.errors import ShipwayError, TensorError
 from shipway.tensors import Tensors, dtype_of
 from shipway.trace.golden import Piece
 
-__all__ = ["Evidence", "Explanation", "Values", "gather", "root_mean_square", "run_piece"]
+__all__ = [
+    "Evidence",
+    "Explanation",
+    "Values",
+    "gather",
+    "root_mean_square",
+    "run_piece",
+    "spread_out",
+]
 
 Values = NDArray[np.float64]
 
 _NOISE_MARGIN = 1.5
+_MOST_ELEMENTS = 1 << 20
 _SAME_PIECE = 1e-3
 _NEARLY_ALL = 0.1
 _MOST = 0.3
@@ -167,6 +176,25 @@ def run_piece(
     if found.size != math.prod(shape):
         return None, f"its operators give shape {list(found.shape)}, golden has {list(shape)}"
     return found.reshape(shape), ""
+
+
+def spread_out(shape: tuple[int, ...], most: int | None = None) -> tuple[slice, ...]:
+    """Return slices that keep every 2^k-th place on the longest axes, so that a million are left.
+
+    For fits, whose few numbers a million elements give as well as a hundred millions do.
+
+    Example:
+        >>> spread_out((8, 100), 200)
+        (slice(None, None, 1), slice(None, None, 4))
+    """
+    most = _MOST_ELEMENTS if most is None else most
+    steps = [1] * len(shape)
+    left = list(shape)
+    while math.prod(left) > most:
+        axis = max(range(len(shape)), key=left.__getitem__)
+        steps[axis] *= 2
+        left[axis] = -(-shape[axis] // steps[axis])
+    return tuple(slice(None, None, step) for step in steps)
 
 
 def root_mean_square(values: Values) -> float:

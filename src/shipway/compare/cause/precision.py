@@ -16,10 +16,11 @@ from shipway.compare.cause.evidence import (
     run_piece,
 )
 from shipway.compare.cause.nonfinite import explain_nonfinite
+from shipway.errors import TensorError
 from shipway.tensors import Tensors, dtype_of
 from shipway.trace.golden import Piece
 
-__all__ = ["explain_other_precision", "explains_precision", "rounding_explains"]
+__all__ = ["explain_other_precision", "explain_rounding", "explains_precision"]
 
 _TIMES_ROUNDING = {"f32": 8.0, "f16": 2.0, "bf16": 2.0}
 """An engine in f16 or bf16 rounds no more than every result; one in f32 may add up in an order
@@ -56,14 +57,18 @@ def explains_precision(
         TensorError: The shapes differ.
         UsageError: Unknown precision.
     """
+    if golden.shape != actual.shape:
+        raise TensorError(
+            f"Cannot compare shape {list(golden.shape)} with shape {list(actual.shape)}."
+        )
     if not dtype_of(golden.dtype).is_float:
         return ""
     if explain_nonfinite(golden, actual, precision, None):
         return ""
-    return rounding_explains(gather(golden, actual, precision, piece, feeds))
+    return _rounding_explains(gather(golden, actual, precision, piece, feeds))
 
 
-def rounding_explains(evidence: Evidence) -> str:
+def _rounding_explains(evidence: Evidence) -> str:
     """`explains_precision` on evidence that is already there."""
     if evidence.rounding is None:
         return ""
@@ -119,11 +124,14 @@ def _has_slice(evidence: Evidence, axis: int, times: float) -> bool:
     return bool((found > times * _TIMES_SLICE / 2 * fluctuation * np.maximum(made, usual)).any())
 
 
+def explain_rounding(evidence: Evidence) -> Explanation | None:
+    """Find that rounding alone makes the error, and that there is no fault."""
+    sentence = _rounding_explains(evidence)
+    return Explanation("precision", sentence, evidence.size) if sentence else None
+
+
 def explain_other_precision(evidence: Evidence) -> Explanation | None:
     """Find that the engine computes in a coarser dtype than was said: the errors are the same ones."""
-    sentence = rounding_explains(evidence)
-    if sentence:
-        return Explanation("precision", sentence, evidence.size)
     if evidence.piece is None or evidence.feeds is None:
         return None
     for coarser in _COARSER[evidence.precision]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -19,8 +20,8 @@ _STEP = 1.0 / 64
 _INVARIANT = 0.1
 _WIDEST = math.log(1e4)
 _GRID = 25
-_REFINEMENTS = 14
-_GOLDEN_SECTION = (math.sqrt(5) - 1) / 2
+_ROUNDS = 4
+_SMALLEST_STEP = 1e-4
 _MOST_FEEDS = 4
 
 Rescaled = tuple[str, str, Values]
@@ -71,43 +72,52 @@ def _runner(piece: Piece, feeds: Tensors, shape: tuple[int, ...]) -> Run:
 
 
 def _gains(evidence: Evidence, names: list[str], run: Run) -> Iterator[Rescaled]:
-    """Find the factor of each input by two secant steps, the first from 1 to 1 + 1/64."""
+    """Find the factor of each input alone."""
     for name in names:
-        factor, before, step = 1.0, evidence.golden, _STEP
-        for _ in range(3):
-            after = run({name: factor + step})
-            if after is None:
-                break
-            slope = (after - before) / step
-            power = float((slope**2).sum())
-            if not power:
-                break
-            change = float(((evidence.actual - before) * slope).sum()) / power
-            factor += min(max(change, -2.0), 2.0)
-            found = run({name: factor})
-            if found is None:
-                break
-            before, step = found, max(abs(change) / 16, 1e-4)
-        else:
-            yield f"as if '{name}' were scaled by {factor:.5g} before", "gain", before
+        factor, found = _solve(evidence, functools.partial(_run_one, run, name), 1.0)
+        if found is not None:
+            yield f"as if '{name}' were scaled by {factor:.5g} before", "gain", found
+
+
+def _run_one(run: Run, name: str, factor: float) -> Values | None:
+    return run({name: factor})
 
 
 def _epsilon(evidence: Evidence, names: list[str], run: Run) -> Iterator[Rescaled]:
-    """Search the scale of all inputs together, on a grid and then by golden section."""
+    """Search the scale of all inputs together: roughly on a grid, then by steps."""
+
+    def run_at(log_scale: float) -> Values | None:
+        if abs(log_scale) > 2 * _WIDEST:
+            return None
+        return run(dict.fromkeys(names, math.exp(log_scale)))
 
     def left(log_scale: float) -> float:
-        found = run(dict.fromkeys(names, math.exp(log_scale)))
+        found = run_at(log_scale)
         return math.inf if found is None else evidence.left(found)
 
     places = np.linspace(-_WIDEST, _WIDEST, _GRID)
-    best = int(np.argmin([left(place) for place in places]))
-    low, high = float(places[max(0, best - 1)]), float(places[min(_GRID - 1, best + 1)])
-    for _ in range(_REFINEMENTS):
-        inner = high - _GOLDEN_SECTION * (high - low)
-        outer = low + _GOLDEN_SECTION * (high - low)
-        low, high = (low, outer) if left(inner) <= left(outer) else (inner, high)
-    middle = (low + high) / 2
-    found = run(dict.fromkeys(names, math.exp(middle)))
-    if found is not None and abs(middle) > 0.02:
-        text = f"as if epsilon were {math.exp(-2 * middle):.3g} times as large"
+    start = float(places[int(np.argmin([left(place) for place in places]))])
+    log_scale, found = _solve(evidence, run_at, start)
+    if found is not None and abs(log_scale) > 0.02:
+        text = f"as if epsilon were {math.exp(-2 * log_scale):.3g} times as large"
         yield text, "approximation", found
+
+
+def _solve(
+    evidence: Evidence, run_at: Callable[[float], Values | None], start: float
+) -> tuple[float, Values | None]:
+    """Find the number for which a run gives the engine's tensor: Gauss-Newton, by differences."""
+    place, before, step = start, run_at(start), _STEP
+    for _ in range(_ROUNDS):
+        after = run_at(place + step)
+        if before is None or after is None:
+            return place, None
+        slope = (after - before) / step
+        power = float((slope**2).sum())
+        if not power:
+            return place, None
+        change = float(((evidence.actual - before) * slope).sum()) / power
+        change = min(max(change, -2.0), 2.0)
+        place += change
+        before, step = run_at(place), max(abs(change) / 16, _SMALLEST_STEP)
+    return place, before

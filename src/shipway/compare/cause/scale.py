@@ -11,7 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shipway.compare.cause.bounds import at_bound
-from shipway.compare.cause.evidence import Evidence, Explanation, Values, root_mean_square
+from shipway.compare.cause.evidence import (
+    Evidence,
+    Explanation,
+    Values,
+    root_mean_square,
+    spread_out,
+)
 from shipway.compare.cause.models import Model, fit_models
 from shipway.compare.cause.rescaling import rescaled_inputs
 
@@ -20,6 +26,7 @@ __all__ = ["explain_scale"]
 _FEWEST = 8
 _BETTER = 2.0
 _AS_GOOD = 1.1
+_SMALLEST_SHARE = 0.02
 _OUTSIDE_SHARE = 0.3
 
 
@@ -31,7 +38,7 @@ def explain_scale(evidence: Evidence) -> Explanation | None:
     most of the error must lie in the others.
     """
     free = ~(_held(evidence.golden) | _held(evidence.actual))
-    if free.sum() < _FEWEST or free.sum() < 0.02 * free.size:
+    if free.sum() < max(_FEWEST, _SMALLEST_SHARE * free.size):
         return None
     outside = float((evidence.error[~free] ** 2).sum())
     if outside > _OUTSIDE_SHARE * float((evidence.error**2).sum()):
@@ -74,12 +81,14 @@ def _held(values: Values) -> NDArray[np.bool_]:
 
 def _fits(evidence: Evidence, free: NDArray[np.bool_]) -> Iterator[_Fit]:
     """Fit one model after the other; only one prediction is held at a time."""
-    actual = evidence.actual[free]
+    cut = spread_out(free.shape)
+    golden, whole, free = evidence.golden[cut], evidence.actual[cut], free[cut]
     rescaled = (
-        Model(kind, text, prediction[free], 1)
+        Model(kind, text, prediction[cut][free], 1)
         for text, kind, prediction in rescaled_inputs(evidence)
     )
-    for model in itertools.chain(fit_models(evidence.golden, evidence.actual, free), rescaled):
+    actual = whole[free]
+    for model in itertools.chain(fit_models(golden, whole, free), rescaled):
         left = _left(evidence, model, actual)
         yield _Fit(model.kind, model.text, model.parameters, left)
 
