@@ -3,29 +3,34 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import time
-import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-import numpy as np
 from numpy.typing import NDArray
 
 from shipway.engines.tapping import Tap, TapCheck
-from shipway.errors import OutputError, ShipwayError, TensorError, UsageError
+from shipway.errors import OutputError, TensorError
 from shipway.files import make_folder, output_errors, write_text
 from shipway.tensorfiles import file_name
 from shipway.tensors import dtype_named, dtype_of
+from shipway.trace.folders import (
+    clear_trace,
+    lock_folder,
+    refuse_another,
+    refuse_occupied,
+    sweep_folder,
+)
 from shipway.trace.reading import JOURNAL, MANIFEST, Trace, open_trace, trace_text
 from shipway.trace.records import TensorRecord, TraceHeader
-from shipway.trace.statistics import summarize
-from shipway.trace.tensor_file import PARTIAL_SUFFIX, file_fits, write_tensor
+from shipway.trace.statistics import summarize, tensor_crc
+from shipway.trace.tensor_file import file_fits, write_tensor
 
 __all__ = ["Trace", "TraceWriter", "clear_trace", "open_trace", "refuse_occupied"]
 
@@ -52,6 +57,7 @@ class TraceWriter:
 
     Example:
         >>> import tempfile
+        >>> import numpy as np
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     with TraceWriter(Path(folder), TraceHeader("torch", "f32")) as writer:
         ...         writer.add(Tap("x", 0), np.ones(3, np.float32)).file
@@ -81,7 +87,7 @@ class TraceWriter:
         if not (folder / MANIFEST).is_file():
             return cls(folder, header, keep_values=keep_values)
         found = open_trace(folder)
-        _refuse_another(found, header)
+        refuse_another(found, header)
         writer = cls.__new__(cls)
         writer._begin(  # noqa: SLF001 -- its own method: __init__ refuses a folder that has a trace
             folder, header, {one.name: one for one in found.records}, keep_values=keep_values
@@ -103,14 +109,16 @@ class TraceWriter:
         self._records = records
         self._added: set[str] = set()
         self._pending: list[Path] = []
+        self._syncing: Future[None] | None = None
+        self._pool = ThreadPoolExecutor(1, "shipway-trace")
         self._synced_at = time.monotonic()
         make_folder(folder)
         with output_errors(folder / JOURNAL):
             self._journal = (folder / JOURNAL).open("ab", buffering=0)
         try:
-            _lock(self._journal.fileno(), folder)
+            lock_folder(self._journal.fileno(), folder)
             with output_errors(folder / MANIFEST):
-                _sweep(folder)
+                sweep_folder(folder)
                 write_text(folder / MANIFEST, trace_text(self.header, records.values()))
                 self._journal.truncate(0)  # its lines are in the manifest now
         except BaseException:
@@ -198,7 +206,7 @@ class TraceWriter:
         if old is None or old.tap != tap or old.statistics is None or not self.has(tap.name):
             return None
         same = old.dtype == dtype_of(value.dtype).name and old.shape == value.shape
-        return old if same and old.statistics.crc == _crc(value) else None
+        return old if same and old.statistics.crc == tensor_crc(value) else None
 
     def _drop_other_file(self, record: TensorRecord) -> None:
         """Delete the file of an earlier record of the same tensor, where it had another name."""
@@ -218,15 +226,19 @@ class TraceWriter:
             raise
         late = time.monotonic() - self._synced_at > _SYNC_SECONDS
         if late or len(self._pending) >= _SYNC_FILES:
-            self._sync()
+            self._sync(wait=False)
 
-    def _sync(self) -> None:
-        """Force files, then the journal that names them, to the disk."""
-        for path in self._pending:
-            _fsync(path)
-        self._pending.clear()
-        os.fsync(self._journal.fileno())
-        self._synced_at = time.monotonic()
+    def _sync(self, *, wait: bool) -> None:
+        """Force files, then the journal that names them, to the disk, while the run goes on."""
+        if self._syncing is not None and (wait or self._syncing.done()):
+            self._syncing.result()
+            self._syncing = None
+        if self._syncing is None:
+            paths, self._pending = self._pending, []
+            self._syncing = self._pool.submit(_sync_all, paths, self._journal.fileno())
+            self._synced_at = time.monotonic()
+        if wait:
+            self._syncing.result()
 
     def finish(self, check: TapCheck | None = None) -> Trace:
         """Say that every tensor asked for is there, and close.
@@ -240,10 +252,10 @@ class TraceWriter:
         self.header = self.header.finished(check)
         trace = Trace(self.folder, self.header, self._records.values())
         with self._output_errors(""):
-            self._sync()
+            self._sync(wait=True)
             write_text(self.folder / MANIFEST, trace_text(self.header, trace.records))
             (self.folder / JOURNAL).unlink(missing_ok=True)
-        self._journal.close()
+        self._release()
         return trace
 
     def close(self) -> None:
@@ -252,10 +264,14 @@ class TraceWriter:
             return
         with contextlib.suppress(OSError):  # what is being closed is a trace that was cut short
             if self._records:
-                self._sync()
+                self._sync(wait=True)
             else:
                 (self.folder / MANIFEST).unlink()
                 (self.folder / JOURNAL).unlink()
+        self._release()
+
+    def _release(self) -> None:
+        self._pool.shutdown(wait=True)
         self._journal.close()
 
     def __enter__(self) -> Self:
@@ -287,110 +303,11 @@ class TraceWriter:
             ) from cause
 
 
-def refuse_occupied(folder: Path) -> None:
-    """Refuse a folder in which a new trace must not begin.
-
-    Raises:
-        OutputError: It is a file, holds a trace with tensors in it, or files of another kind.
-    """
-    if folder.is_file():
-        raise OutputError(f"{folder} is a file.", hint="Give a folder with --output.")
-    if (folder / MANIFEST).is_file():
-        found = _trace_in(folder)
-        if found.records:
-            state = "a trace" if found.header.complete else "an unfinished trace"
-            raise OutputError(
-                f"{folder} holds {state} of {len(found.records)} tensors.",
-                hint="--resume goes on with it; --force replaces it; or give another --output.",
-            )
-    elif folder.is_dir() and any(folder.iterdir()):
-        raise OutputError(
-            f"{folder} holds files, and none is a {MANIFEST}.",
-            hint="Give an empty or a new folder with --output.",
-        )
-
-
-def clear_trace(folder: Path) -> None:
-    """Delete the trace in a folder, and nothing else; none is fine.
-
-    Its `trace.json` goes last, so that whatever remains after a kill is still known for a trace.
-
-    Raises:
-        OutputError: The folder holds something else, cannot be written, or is in use.
-    """
-    if not (folder / MANIFEST).is_file():
-        refuse_occupied(folder)
-        return
-    files = [record.file for record in _trace_in(folder).records if record.file is not None]
-    with output_errors(folder / MANIFEST), (folder / JOURNAL).open("ab") as journal:
-        _lock(journal.fileno(), folder)
-        _sweep(folder)
-        for name in files:
-            (folder / name).unlink(missing_ok=True)
-        (folder / JOURNAL).unlink()
-        (folder / MANIFEST).unlink()
-
-
-def _trace_in(folder: Path) -> Trace:
-    try:
-        return open_trace(folder)
-    except ShipwayError as error:
-        raise OutputError(
-            f"{folder} is not empty, and cannot be replaced: {error}",
-            hint="Give another folder with --output, or delete this one.",
-        ) from error
-
-
-def _refuse_another(found: Trace, header: TraceHeader) -> None:
-    differences = list(_differences(found.header, header))
-    if differences:
-        raise UsageError(
-            f"{found.folder} is a trace of another run: {'; '.join(differences)}.",
-            hint="Give another folder with --output, or replace the trace: --force.",
-        )
-
-
-def _differences(old: TraceHeader, new: TraceHeader) -> Iterator[str]:
-    for what in ("engine", "precision"):
-        before, now = getattr(old, what), getattr(new, what)
-        if before != now:
-            yield f"its {what} is {before}, not {now}"
-    if old.model_sha256 != new.model_sha256:
-        yield f"its model is {old.model or 'unknown'} with another SHA-256 than {new.model}"
-    for name in sorted({*old.inputs, *new.inputs}):
-        if old.inputs.get(name) != new.inputs.get(name):
-            yield f"its input '{name}' is another"
-    for what in ("effective", "versions"):
-        before, now = getattr(old, what), getattr(new, what)
-        for key in sorted({*before, *now}):
-            if before.get(key) != now.get(key):
-                yield f"its {key} is {before.get(key, 'none')}, not {now.get(key, 'none')}"
-
-
-def _lock(descriptor: int, folder: Path) -> None:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        raise OutputError(
-            f"{folder} is being written by another run.",
-            hint="Wait for it, or give another folder with --output.",
-        ) from error
-
-
-def _sweep(folder: Path) -> None:
-    """Delete what a killed run left half-written."""
-    for path in (*folder.glob(f"*.npy{PARTIAL_SUFFIX}"), *folder.glob(".tmp-*")):
-        path.unlink(missing_ok=True)
-
-
-def _crc(value: NDArray[Any]) -> int:
-    whole = np.asarray(value, order="C")
-    return zlib.crc32(whole.reshape(-1).view(np.uint8).data)
-
-
-def _fsync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def _sync_all(paths: Sequence[Path], journal: int) -> None:
+    for path in paths:
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    os.fsync(journal)
