@@ -173,27 +173,55 @@ def _with_nodes(tap: Tap, launch: Launch, *, alone: bool) -> Tap:
 def _guessed(
     files: _Files, launches: Sequence[Launch], problems: dict[str, str]
 ) -> Iterator[ImportedTensor]:
-    """Yield everything that may be a tensor of the model, in the order of the files' times."""
-    nodes = Counter(one.kernel for one in launches)
-    known = {one.kernel: one for one in launches if nodes[one.kernel] == 1}
+    """Yield everything that may be a tensor of the model, in the order of the files' times.
+
+    What a call out of the generated code reads comes last: nearly all of it is a copy of what
+    another kernel wrote, and the files of two calls of one name cannot be told apart.
+    """
+    times = Counter(one.kernel for one in launches)
+    known = {one.kernel: one for one in launches if times[one.kernel] == 1}
     seen: set[str] = set()
+    last: list[ImportedTensor] = []
     called_out = False
     for kernel in _by_time(files, {one.kernel: place for place, one in enumerate(launches)}):
         buffers = sorted({buffer for owner, buffer, _ in files if owner == kernel}, key=natural_key)
-        for buffer in buffers:
-            before = files.get((kernel, buffer, False))
-            if before is None:
-                continue
-            if buffer in seen or not buffer.startswith("buf") or called_out:
-                yield _unclear(before, kernel, buffer, ".before", None)
-            else:
-                problems[before.name] = _UNWRITTEN
-        for buffer in buffers:
-            after = files.get((kernel, buffer, True))
-            if after is not None:
-                yield _unclear(after, kernel, buffer, "", known.get(kernel))
+        tensors = list(_around(files, kernel, buffers, known.get(kernel)))
+        if _is_called(kernel):
+            last.extend(one for one in tensors if _is_result(one))
+            yield from (one for one in tensors if not _is_result(one))
+        else:
+            unwritten = {
+                f"{kernel}.{buffer}.before": buffer
+                for buffer in buffers
+                if buffer.startswith("buf") and buffer not in seen and not called_out
+            }
+            for one in tensors:
+                if one.tap.name in unwritten:
+                    path = files[kernel, unwritten[one.tap.name], False]
+                    problems[path.name] = _UNWRITTEN
+                else:
+                    yield one
         called_out = _is_called(kernel)
         seen.update(buffers)
+    yield from last
+
+
+def _around(
+    files: _Files, kernel: str, buffers: Sequence[str], launch: Launch | None
+) -> Iterator[ImportedTensor]:
+    """Yield what was saved before a launch, then what was saved after it."""
+    for is_after in (False, True):
+        for buffer in buffers:
+            path = files.get((kernel, buffer, is_after))
+            if path is not None and is_after:
+                yield _unclear(path, kernel, buffer, "", launch)
+            elif path is not None:
+                yield _unclear(path, kernel, buffer, ".before", None)
+
+
+def _is_result(tensor: ImportedTensor) -> bool:
+    """Whether a kernel computed it: inputs and weights have other names."""
+    return ".buf" in tensor.tap.name
 
 
 def _unclear(

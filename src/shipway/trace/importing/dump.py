@@ -66,15 +66,17 @@ class ImportedDump:
     Args:
         title: The tool that wrote it, e.g. "Ascend dump".
         precision: "f32", "bf16" or "f16": the type most of its floats have. A guess.
-        tensors: Its tensors in the order of execution; no two have the same name.
-        problems: What was skipped, a file or a tensor, with the reason.
+        tensors: Its tensors in the order of execution; no two have the same name. Can be gone
+            through once.
+        problems: What was skipped, a file or a tensor, with the reason. More may come up while the
+            tensors are gone through.
         notes: What a reader should know of the dump as a whole, by subject.
         repeats: How many tensors were found again, from a later run of the model, and left out.
     """
 
     title: str
     precision: str
-    tensors: tuple[ImportedTensor, ...]
+    tensors: Iterable[ImportedTensor]
     problems: Mapping[str, str] = field(default_factory=dict)
     notes: Mapping[str, str] = field(default_factory=dict)
     repeats: int = 0

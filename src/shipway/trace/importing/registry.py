@@ -5,13 +5,11 @@ from __future__ import annotations
 import shutil
 import tempfile
 import weakref
-import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 from numpy.typing import NDArray
 
 from shipway.environment import package_versions
@@ -21,9 +19,11 @@ from shipway.trace.importing.aotinductor import detect_aotinductor, read_aotindu
 from shipway.trace.importing.ascend import detect_ascend, read_ascend
 from shipway.trace.importing.dump import ImportedDump, ImportedTensor
 from shipway.trace.importing.msprobe import detect_msprobe, read_msprobe
+from shipway.trace.importing.plain_dump import detect_plain, read_plain_dump
 from shipway.trace.importing.polygraphy import detect_polygraphy, read_polygraphy
 from shipway.trace.importing.trtexec import detect_trtexec, read_trtexec
 from shipway.trace.records import InputRecord, TensorRecord, TraceHeader
+from shipway.trace.statistics import tensor_crc
 from shipway.trace.store import Trace, TraceWriter
 
 __all__ = ["FORMATS", "detect_format", "import_dump"]
@@ -41,6 +41,7 @@ _FORMATS = {
     "aotinductor": _Format(detect_aotinductor, read_aotinductor, True),
     "trtexec": _Format(detect_trtexec, read_trtexec, False),
     "polygraphy": _Format(detect_polygraphy, read_polygraphy, False),
+    "plain": _Format(detect_plain, read_plain_dump, True),
 }
 FORMATS = tuple(_FORMATS)
 """Names of the formats, in the order in which they are looked for."""
@@ -187,7 +188,7 @@ class _Tally:
 
     def _add_values(self, writer: TraceWriter, tensor: ImportedTensor, value: NDArray[Any]) -> None:
         dtype, shape = dtype_of(value.dtype).name, tuple(value.shape)
-        if tensor.may_repeat and self._is_copy(tensor, (dtype, shape, _crc(value))):
+        if tensor.may_repeat and self._is_copy(tensor, (dtype, shape, tensor_crc(value))):
             self.left_out += 1
             return
         record = writer.add(tensor.tap, value)
@@ -202,8 +203,3 @@ class _Tally:
 
     def _is_copy(self, tensor: ImportedTensor, key: tuple[Any, ...]) -> bool:
         return tensor.may_repeat and key in self._kept
-
-
-def _crc(value: NDArray[Any]) -> int:
-    whole = np.asarray(value, order="C")
-    return zlib.crc32(whole.reshape(-1).view(np.uint8).data)
