@@ -19,6 +19,7 @@ from shipway.errors import TensorError
 from shipway.export.portable import PortableModel
 from shipway.tensors import Tensors, TensorSpec
 from shipway.trace.golden import ActualTensors, GoldenTensor
+from shipway.trace.program_piece import ProgramPiece, cut_piece
 
 __all__ = ["ProgramGolden", "open_program_golden"]
 
@@ -61,7 +62,7 @@ class ProgramGolden:
         self.untapped: Mapping[str, str] = flat.untapped
         self.effective: Mapping[str, str] = flat.effective
         self._flat = flat
-        self._memory = Memory({}, {})
+        self._memory = Memory()
 
     def walk(
         self, feeds: Tensors, actual: ActualTensors, names: Collection[str] | None = None
@@ -88,6 +89,16 @@ class ProgramGolden:
             local = value if step.local is step.value else own_array(step.local)
             del step
             yield GoldenTensor(taps[name], value, local)
+
+    def piece(self, name: str, starts: Collection[str]) -> ProgramPiece:
+        """Return the operators that lead to a tensor from others; see `Golden.piece`.
+
+        Dynamic sizes, and numbers that random operators draw, are those of the last walk.
+
+        Raises:
+            UsageError: No operator computes a tensor of this name.
+        """
+        return cut_piece(self._flat, self._memory, name, starts)
 
 
 def _as_golden(name: str, given: NDArray[Any], value: Any) -> Any:

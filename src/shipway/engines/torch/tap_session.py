@@ -69,8 +69,9 @@ class TorchTapSession:
             if not wanted and tap.name not in readers:
                 continue
             value = own_array(step.value)
-            digest = _digest(value)
-            differing += [name for name in readers.get(tap.name, ()) if plain[name] != digest]
+            if tap.name in readers:
+                digest = _digest(value)
+                differing += [name for name in readers[tap.name] if plain[name] != digest]
             if wanted:
                 yield TappedTensor(tap, value)
         reason = f"outputs differ from those of the plain run: {', '.join(differing)}"

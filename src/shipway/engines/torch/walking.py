@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import copy
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from numpy.typing import NDArray
@@ -50,10 +50,21 @@ class Memory:
     Args:
         sizes: Value of each node that gives a number or a flag: a dynamic size, say.
         draws: State of the random numbers before each node that draws.
+        forms: For each tensor one without memory, of its sizes, dtype and order in memory.
     """
 
-    sizes: dict[Any, Any]
-    draws: dict[Any, Any]
+    sizes: dict[Any, Any] = field(default_factory=dict)
+    draws: dict[Any, Any] = field(default_factory=dict)
+    forms: dict[Any, Any] = field(default_factory=dict)
+
+    def note(self, node: Any, value: Any) -> None:
+        """Keep what a piece of the program needs to know of a value it does not compute."""
+        import torch
+
+        if isinstance(value, int | float | bool):
+            self.sizes[node] = value
+        elif isinstance(value, torch.Tensor):
+            self.forms[node] = torch.empty_like(value, device="meta")
 
 
 def walk(
@@ -74,6 +85,8 @@ def walk(
     both = _Executions(flat, flat.bind(feeds), memory)
     shown = {tap.name for tap in flat.taps}
     for node in flat.placeholders:
+        if memory is not None:
+            memory.note(node, both.pure[node])
         yield Step(node, both.pure[node], both.pure[node])
     inputs = set(flat.placeholders)
     for at, node in enumerate(flat.nodes):
@@ -123,8 +136,8 @@ class _Executions:
         if apart:
             with self._drawing(node, again=True):
                 self.forced[node] = self.flat.compute(node, self._local)
-        if self._memory is not None and isinstance(self.pure[node], int | float | bool):
-            self._memory.sizes[node] = self.pure[node]
+        if self._memory is not None:
+            self._memory.note(node, self.pure[node])
 
     def force(self, node: Any, given: Any, at: int) -> None:
         """Go on with another tensor in the second execution.

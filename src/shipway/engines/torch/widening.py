@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["to_double", "widen_graph"]
+__all__ = ["is_assertion", "to_double", "widen_arguments", "widen_graph"]
 
 
 def to_double(value: Any) -> Any:
@@ -30,12 +30,25 @@ def widen_graph(module: Any) -> None:
         if not isinstance(part, torch.fx.GraphModule):
             continue
         for node in list(part.graph.nodes):
-            if node.target is torch.ops.aten._assert_tensor_metadata.default:  # noqa: SLF001 -- torch's own name
+            if is_assertion(node):
                 node.target, node.args, node.kwargs = _nothing, (), {}
             elif node.op == "call_function":
-                node.args = torch.fx.node.map_aggregate(node.args, _widen_dtype)
-                node.kwargs = torch.fx.node.map_aggregate(node.kwargs, _widen_dtype)
+                node.args, node.kwargs = widen_arguments((node.args, node.kwargs))
         part.recompile()
+
+
+def is_assertion(node: Any) -> bool:
+    """Whether a node only checks the dtype that a tensor had when the program was exported."""
+    import torch
+
+    return node.target is torch.ops.aten._assert_tensor_metadata.default  # noqa: SLF001 -- torch's own name
+
+
+def widen_arguments(arguments: Any) -> Any:
+    """Return the arguments of a node with float64 in the place of each float dtype."""
+    import torch
+
+    return torch.fx.node.map_aggregate(arguments, _widen_dtype)
 
 
 def _widen_dtype(value: Any) -> Any:
