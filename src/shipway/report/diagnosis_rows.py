@@ -107,7 +107,7 @@ def make_row(tensor: TensorComparison, *, culprit: bool) -> TensorRow:
     place = f"{judged.worst_channel_index}@{judged.worst_channel_axis}"
     channel = "-"
     if judged.worst_channel is not None:
-        channel = f"{write_error(judged.worst_channel)} {place}"
+        channel = f"{write_error(judged.worst_channel)} {place if judged.worst_channel else ''}"
     other_name = "" if tensor.actual == tensor.golden else tensor.actual
     return TensorRow(
         order=tensor.order,
@@ -119,7 +119,7 @@ def make_row(tensor: TensorComparison, *, culprit: bool) -> TensorRow:
         local=_figure(tensor.local, tensor.dtype),
         multiple=write_multiple(tensor.severity),
         accumulated=_figure(tensor.accumulated, tensor.dtype),
-        channel=channel,
+        channel=channel.rstrip(),
         gain="-" if judged.gain is None else f"{judged.gain:.6f}",
         notes="; ".join(_notes(tensor)),
     )

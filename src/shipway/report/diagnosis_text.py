@@ -302,7 +302,7 @@ def write_multiple(severity: float) -> str:
     if severity == 0:
         return "0x"
     if severity >= 10:
-        return f"{severity:.0f}x" if severity < 99_999.5 else f"{severity:.0e}x"
+        return f"{severity:.0f}x" if severity < 99_999.5 else f"{severity:.3g}x"
     return f"{severity:.2g}x" if severity >= 0.01 else "<0.01x"
 
 

@@ -12,12 +12,11 @@ from shipway.report.diagnosis_text import (
     describe_culprit,
     write_verdict,
 )
+from shipway.report.divergence_heat import HeatMap, lay_out_heat
 from shipway.report.divergence_plots import (
     DepthPlot,
-    HeatMap,
     Histogram,
     lay_out_depth,
-    lay_out_heat,
     lay_out_histogram,
 )
 from shipway.report.provenance import Fact

@@ -1,11 +1,9 @@
 from dataclasses import replace
 
 import numpy as np
-import pytest
 
-from shipway.compare.diagnosis import join_channels
 from shipway.compare.metrics import measure
-from shipway.report.divergence_plots import lay_out_depth, lay_out_heat, lay_out_histogram
+from shipway.report.divergence_plots import lay_out_depth, lay_out_histogram
 
 
 def test_every_tensor_has_a_mark_at_its_depth_and_the_fault_its_number(diagnoses):
@@ -76,7 +74,6 @@ def test_one_tensor_makes_a_plot_and_none_makes_no_plot(diagnoses):
     nothing = diagnoses.make_diagnosis(tensors=(), culprits=())
     assert lay_out_depth(nothing) is None
     assert lay_out_histogram(nothing) is None
-    assert lay_out_heat(nothing, channels=False) is None
 
 
 def test_the_histogram_counts_every_finite_error_once(diagnoses):
@@ -97,56 +94,3 @@ def test_one_tensor_among_thousands_is_still_a_bar(diagnoses):
     many = (*(replace(tensor, order=i, golden=f"t{i}") for i in range(3000)), bad)
     plot = lay_out_histogram(diagnoses.make_diagnosis(tensors=many, culprits=()))
     assert plot.bars[-1].over >= 0.8
-
-
-def test_the_metrics_that_are_broken_are_the_hot_ones(diagnoses):
-    heat = lay_out_heat(diagnoses.make_diagnosis(), channels=False)
-    assert heat.columns == ("Relative L2", "Worst channel", "Gain", "Zero pattern", "NaN, Inf")
-    (row,) = [row for row in heat.rows if row.name == "norm2"]
-    assert (row.cells[0].text, row.cells[0].step) == ("300x", 5)
-    assert row.cells[2].step < 3  # a gain within the noise is no gain
-    assert len(heat.rows) == 12
-    assert heat.left_out == 12
-
-
-def test_integers_are_judged_on_equality_alone(diagnoses):
-    exact = diagnoses.make_exact(0, "ids", np.array([1, 2]), np.array([1, 3]))
-    heat = lay_out_heat(diagnoses.make_diagnosis(tensors=(exact,), culprits=()), channels=False)
-    assert heat.columns == ("Unequal",)
-    assert (heat.rows[0].cells[0].text, heat.rows[0].cells[0].step) == ("inf", 5)
-
-
-def test_channels_are_shown_where_they_were_kept(diagnoses):
-    heat = lay_out_heat(diagnoses.make_diagnosis(), channels=True)
-    (row,) = heat.rows
-    assert [cell.title for cell in row.cells] == [
-        "0: 1.00e-03",
-        "1: 2.00e-03",
-        "2: 6.00e-03",
-        "3: 5.00e-04",
-    ]
-    assert [cell.step for cell in row.cells] == [4, 4, 5, 4]
-    clean = diagnoses.make_diagnosis(fault=None)
-    assert lay_out_heat(clean, channels=True) is None
-
-
-def test_joined_channels_name_the_run_they_stand_for(diagnoses):
-    errors = np.linspace(0, 1e-3, 150)
-    base = diagnoses.make_tensor(0, "wide", error=1e-3, shape=(2, 150))
-    local = replace(base.local, worst_channel_axis=1)
-    wide = replace(base, local=local, channel_errors=join_channels(errors))
-    heat = lay_out_heat(diagnoses.make_diagnosis(tensors=(wide,), culprits=()), channels=True)
-    cells = heat.rows[0].cells
-    assert len(cells) == 50
-    assert cells[0].title.startswith("0 to 2: ")
-    assert cells[-1].title == "147 to 149: 1.00e-03"
-
-
-@pytest.mark.parametrize("count", [0, 1, 63, 64, 65, 128, 129, 4500, 100_000])
-def test_joining_channels_keeps_the_worst_and_at_most_64(count):
-    errors = list(np.random.default_rng(count).random(count))
-    joined = join_channels(errors)
-    assert len(joined) <= 64
-    assert max(joined, default=0) == max(errors, default=0)
-    if count <= 64:
-        assert list(joined) == errors
