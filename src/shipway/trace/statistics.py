@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import zlib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from shipway.tensors import dtype_of
 
-__all__ = ["QUANTILES", "Statistics", "summarize"]
+__all__ = ["QUANTILES", "Statistics", "summarize", "tensor_crc"]
 
 QUANTILES = 33
 _BLOCK = 1 << 20
@@ -23,7 +23,8 @@ _BLOCK = 1 << 20
 class Statistics:
     """What is kept of a tensor.
 
-    Numbers are of the finite elements, in float64; None where there are none.
+    Numbers are of the finite elements, in float64; None where there are none. A sum that even
+    float64 cannot hold is infinite, and null in JSON.
 
     Args:
         count: Elements.
@@ -57,8 +58,13 @@ class Statistics:
 
     def to_json(self) -> dict[str, Any]:
         """Return plain data."""
-        data = asdict(self)
-        return {**data, "quantiles": list(self.quantiles), "channel_l2": list(self.channel_l2)}
+        return {
+            **{name: getattr(self, name) for name in self.__dataclass_fields__},
+            "mean": _json_number(self.mean),
+            "l2": _json_number(self.l2),
+            "quantiles": list(self.quantiles),
+            "channel_l2": [_json_number(one) for one in self.channel_l2],
+        }
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Statistics:
@@ -66,12 +72,22 @@ class Statistics:
         return cls(
             **{
                 **{name: data[name] for name in cls.__dataclass_fields__},
+                "l2": _read_norm(data["l2"]),
                 "quantiles": tuple(data["quantiles"]),
-                "channel_l2": tuple(data["channel_l2"]),
+                "channel_l2": tuple(map(_read_norm, data["channel_l2"])),
             }
         )
 
 
+def _json_number(number: float | None) -> float | None:
+    return number if number is not None and math.isfinite(number) else None
+
+
+def _read_norm(number: float | None) -> float:
+    return math.inf if number is None else number
+
+
+@np.errstate(over="ignore")
 def summarize(tensor: NDArray[Any]) -> Statistics:
     """Compute the statistics of a tensor.
 
@@ -87,7 +103,7 @@ def summarize(tensor: NDArray[Any]) -> Statistics:
     """
     dtype = dtype_of(tensor.dtype)
     contiguous = np.ascontiguousarray(tensor).reshape(tensor.shape)  # 0-d stays 0-d
-    crc = zlib.crc32(contiguous.view(np.uint8).data if tensor.ndim else contiguous.tobytes())
+    crc = tensor_crc(contiguous)
     flat = contiguous.reshape(-1)
     if dtype.name == "bfloat16":
         flat = flat.astype(np.float32)
@@ -115,6 +131,11 @@ def summarize(tensor: NDArray[Any]) -> Statistics:
     )
 
 
+def tensor_crc(tensor: NDArray[Any]) -> int:
+    """Return the CRC-32 of a tensor's bytes in C order."""
+    return zlib.crc32(np.asarray(tensor, order="C").reshape(-1).view(np.uint8).data)
+
+
 def _crc_of_places(flat: NDArray[Any], nan: NDArray[np.bool_], inf: NDArray[np.bool_]) -> int:
     crc = 0
     for places in (nan, inf & (flat > 0), inf & (flat < 0)):
@@ -136,6 +157,8 @@ def _quantiles(values: NDArray[Any]) -> tuple[float, ...]:
     places = np.unique(
         np.linspace(0, values.size - 1, min(values.size, QUANTILES)).astype(np.int64)
     )
+    if values.itemsize > 1:  # numpy's vectorised sort is several times faster than its partition
+        return tuple(map(float, np.sort(values)[places]))
     return tuple(map(float, np.partition(values, places)[places]))
 
 
