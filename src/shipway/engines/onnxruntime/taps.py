@@ -81,8 +81,8 @@ class OnnxRuntimeTaps:
         self._runner = SegmentRunner(resolved.graph, resolved.libraries, artifact.path, options)
         self._graph = resolved.graph
         blocked = blocked_names(resolved.graph)
-        origins = Origins(SegmentedGraph(resolved.original), resolved.graph, blocked)
         known = infer_types(resolved.original)
+        origins = Origins(SegmentedGraph(resolved.original), resolved.graph, blocked, known)
         names = {name: origins.names_of(name) for name in self._graph.maker}
         self._graph.learn_types(
             {one: known[of[0]] for one, of in names.items() if of and of[0] in known}
