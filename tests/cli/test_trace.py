@@ -102,6 +102,24 @@ def test_filters_and_json(trace) -> None:
     assert data["check"] == {"identical": True, "perturbed": {}}
 
 
+def test_a_reader_that_has_seen_enough(engines: str, model: Path) -> None:
+    """`shipway trace ... --json | head` is no bug, however much there is to print."""
+    words = ["trace", model, "--engine", "steps", "--dim", "n=3", "--json"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "shipway", *map(str, words)],
+        env={**os.environ, "PYTHONPATH": engines},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    process.stdout.close()
+    assert process.stderr is not None
+    assert process.stderr.read() == ""
+    process.stderr.close()
+    assert process.wait() == 0
+
+
 def test_statistics_only(trace, tmp_path: Path) -> None:
     done = trace("--stats-only", "--output", tmp_path / "t", "--max-memory", "1.5MiB")
     assert "statistics only" in done.stdout
@@ -236,6 +254,37 @@ def test_mistakes_without_a_model(shipway, tmp_path: Path, words, fact: str) -> 
     assert done.returncode == 2
     assert fact in " ".join(done.stderr.split())
     assert "Traceback" not in done.stderr
+
+
+def test_a_dump_becomes_a_trace(shipway, tmp_path: Path) -> None:
+    """Another tool's dump is a trace like any other, damaged files listed with the reason."""
+    dump = tmp_path / "dump_tensor_data"
+    dump.mkdir()
+    for number, name in enumerate(("conv1.0.1700000000000001", "relu1.0.1700000000000002")):
+        np.save(dump / f"{name}.npy", np.full((2, 3), number, np.float32))
+    (dump / "pool.0.1700000000000003.npy").write_bytes(b"cut")
+    words = ("trace", "--import", dump, "--format", "msprobe", "--output", tmp_path / "t")
+    done = shipway(*words)
+    assert done.returncode == 0, done.stderr
+    assert "2 tensors recorded" in done.stdout
+    assert "was not checked" in done.stdout
+    found = open_trace(tmp_path / "t")
+    assert [float(found.read(one.name)[0, 0]) for one in found.records] == [0, 1]
+    assert shipway(*words).returncode == 2
+    assert shipway(*words, "--force").returncode == 0
+
+
+def test_no_dump(shipway, tmp_path: Path) -> None:
+    for words, fact in (
+        (["--import", "absent"], "There is no absent"),
+        (["--import", ".", "--format", "ascnd"], "ascnd"),
+        (["--import", "."], "no dump"),
+    ):
+        done = shipway("trace", *words, cwd=tmp_path)
+        assert done.returncode in {2, 4}
+        assert fact in " ".join(done.stderr.split())
+        assert "hint:" in done.stderr
+        assert "Traceback" not in done.stderr
 
 
 def test_an_engine_whose_tensors_cannot_be_read(shipway, engines: str, model: Path) -> None:

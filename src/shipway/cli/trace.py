@@ -243,8 +243,8 @@ def _record_script(script: str, level: str, asked: _Asked) -> Trace:
 
 
 def _import(dump: Path, dump_format: str, mapping: Path | None, asked: _Asked) -> Trace:
+    from shipway.trace.importing.registry import import_dump
+
     asked.check_output()
-    registry = import_module("shipway.trace.importing.registry")
-    import_dump: Callable[..., Trace] = registry.import_dump
     with asked.folder() as folder:
         return import_dump(dump, folder, format_name=dump_format, mapping=mapping)

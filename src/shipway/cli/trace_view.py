@@ -16,6 +16,7 @@ from shipway.trace.records import TensorRecord, TraceHeader
 __all__ = ["show_trace"]
 
 _COLUMNS = ("#", "operator", "name", "tensor", "min", "max", "mean", "L2", "NaN/Inf")
+_NUMBERS = ("min", "max", "mean", "l2", "nan_count", "inf_count")
 _WIDEST = 44
 _TEXTS = 4
 _SHOWN = 3
@@ -65,11 +66,15 @@ def _row(record: TensorRecord) -> tuple[str, ...]:
     tap, found = record.tap, record.statistics
     tensor = f"{record.dtype}[{','.join(map(str, record.shape))}]"
     texts = (str(tap.order), tap.op or f"({tap.kind})", tap.name, tensor)
-    if found is None:
-        return (*map(clean_text, texts), "", "", "", "", "")
-    numbers = (found.min, found.max, found.mean, found.l2)
-    odd = f"{found.nan_count}/{found.inf_count}" if found.nan_count or found.inf_count else ""
-    return (*map(clean_text, texts), *map(_number, numbers), odd)
+    facts = dict(record.facts)  # what another tool said, where that is all there is
+    if found is not None:
+        facts = {name: getattr(found, name) for name in _NUMBERS}
+    odd = [int(facts.get(name) or 0) for name in _NUMBERS[-2:]]
+    return (
+        *map(clean_text, texts),
+        *(_number(facts.get(name)) for name in _NUMBERS[:-2]),
+        f"{odd[0]}/{odd[1]}" if any(odd) else "",
+    )
 
 
 def _number(value: float | None) -> str:

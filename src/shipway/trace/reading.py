@@ -158,6 +158,8 @@ def _read_record(data: Mapping[str, Any]) -> TensorRecord:
 
 
 def _check_numbers(record: TensorRecord) -> None:
+    if not all(isinstance(number, int | float) for number in record.facts.values()):
+        raise TypeError(f"the facts of '{record.name}' are not numbers")
     if record.statistics is None:
         return
     data = record.statistics.to_json()

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -17,14 +16,21 @@ from typing import Any, Self
 from numpy.typing import NDArray
 
 from shipway.engines.tapping import Tap, TapCheck
-from shipway.errors import OutputError, ShipwayError, TensorError, UsageError
+from shipway.errors import OutputError, TensorError
 from shipway.files import make_folder, output_errors, write_text
 from shipway.tensorfiles import file_name
-from shipway.tensors import dtype_of
+from shipway.tensors import dtype_named, dtype_of
+from shipway.trace.folders import (
+    clear_trace,
+    lock_folder,
+    refuse_another,
+    refuse_occupied,
+    sweep_folder,
+)
 from shipway.trace.reading import JOURNAL, MANIFEST, Trace, open_trace, trace_text
 from shipway.trace.records import TensorRecord, TraceHeader
 from shipway.trace.statistics import summarize, tensor_crc
-from shipway.trace.tensor_file import PARTIAL_SUFFIX, file_fits, write_tensor
+from shipway.trace.tensor_file import file_fits, write_tensor
 
 __all__ = ["Trace", "TraceWriter", "clear_trace", "open_trace", "refuse_occupied"]
 
@@ -81,7 +87,7 @@ class TraceWriter:
         if not (folder / MANIFEST).is_file():
             return cls(folder, header, keep_values=keep_values)
         found = open_trace(folder)
-        _refuse_another(found, header)
+        refuse_another(found, header)
         writer = cls.__new__(cls)
         writer._begin(  # noqa: SLF001 -- its own method: __init__ refuses a folder that has a trace
             folder, header, {one.name: one for one in found.records}, keep_values=keep_values
@@ -110,9 +116,9 @@ class TraceWriter:
         with output_errors(folder / JOURNAL):
             self._journal = (folder / JOURNAL).open("ab", buffering=0)
         try:
-            _lock(self._journal.fileno(), folder)
+            lock_folder(self._journal.fileno(), folder)
             with output_errors(folder / MANIFEST):
-                _sweep(folder)
+                sweep_folder(folder)
                 write_text(folder / MANIFEST, trace_text(self.header, records.values()))
                 self._journal.truncate(0)  # its lines are in the manifest now
         except BaseException:
@@ -144,11 +150,7 @@ class TraceWriter:
             TensorError: The name was added before, or the dtype is not one of Shipway's.
             OutputError: The disk is full, or the folder cannot be written.
         """
-        if tap.name in self._added:
-            raise TensorError(
-                f"'{tap.name}' is recorded twice in {self.folder}.",
-                hint="Every tensor of a trace needs a name of its own.",
-            )
+        self._refuse_again(tap)
         record = self._unchanged(tap, value)
         if record is None:
             record = self._record(tap, value)
@@ -161,6 +163,37 @@ class TraceWriter:
         self._records[tap.name] = record
         self._added.add(tap.name)
         return record
+
+    def add_facts(
+        self, tap: Tap, dtype: str, shape: tuple[int, ...], facts: Mapping[str, float]
+    ) -> TensorRecord:
+        """Write what another tool said of a tensor whose values it did not keep.
+
+        Args:
+            tap: What is known of it; its name must be new.
+            dtype: Element type, by Shipway's name.
+            shape: Sizes.
+            facts: Finite numbers, as in `TensorRecord`.
+
+        Raises:
+            TensorError: The name was added before, or the dtype is not one of Shipway's.
+            OutputError: The disk is full, or the folder cannot be written.
+        """
+        self._refuse_again(tap)
+        record = TensorRecord(tap, dtype_named(dtype).name, shape, facts=facts)
+        with self._output_errors(tap.name):
+            self._append(record)
+            self._drop_other_file(record)
+        self._records[tap.name] = record
+        self._added.add(tap.name)
+        return record
+
+    def _refuse_again(self, tap: Tap) -> None:
+        if tap.name in self._added:
+            raise TensorError(
+                f"'{tap.name}' is recorded twice in {self.folder}.",
+                hint="Every tensor of a trace needs a name of its own.",
+            )
 
     def _record(self, tap: Tap, value: NDArray[Any]) -> TensorRecord:
         dtype, shape = dtype_of(value.dtype).name, tuple(map(int, value.shape))
@@ -268,106 +301,6 @@ class TraceWriter:
             raise OutputError(
                 f"Cannot write {self.folder}: {why}{at}. {left}.", hint=error.hint
             ) from cause
-
-
-def refuse_occupied(folder: Path, *, replace_trace: bool = False) -> None:
-    """Refuse a folder in which a new trace must not begin.
-
-    Args:
-        folder: The folder; it may be absent.
-        replace_trace: A trace in it is no reason: it will be cleared away.
-
-    Raises:
-        OutputError: It is a file, holds a trace with tensors in it, or files of another kind.
-    """
-    if folder.is_file():
-        raise OutputError(f"{folder} is a file.", hint="Give a folder with --output.")
-    if (folder / MANIFEST).is_file():
-        found = _trace_in(folder)
-        if found.records and not replace_trace:
-            state = "a trace" if found.header.complete else "an unfinished trace"
-            raise OutputError(
-                f"{folder} holds {state} of {len(found.records)} tensors.",
-                hint="--resume goes on with it; --force replaces it; or give another --output.",
-            )
-    elif folder.is_dir() and any(folder.iterdir()):
-        raise OutputError(
-            f"{folder} holds files, and none is a {MANIFEST}.",
-            hint="Give an empty or a new folder with --output.",
-        )
-
-
-def clear_trace(folder: Path) -> None:
-    """Delete the trace in a folder, and nothing else; none is fine.
-
-    Its `trace.json` goes last, so that whatever remains after a kill is still known for a trace.
-
-    Raises:
-        OutputError: The folder holds something else, cannot be written, or is in use.
-    """
-    if not (folder / MANIFEST).is_file():
-        refuse_occupied(folder)
-        return
-    files = [record.file for record in _trace_in(folder).records if record.file is not None]
-    with output_errors(folder / MANIFEST), (folder / JOURNAL).open("ab") as journal:
-        _lock(journal.fileno(), folder)
-        _sweep(folder)
-        for name in files:
-            (folder / name).unlink(missing_ok=True)
-        (folder / JOURNAL).unlink()
-        (folder / MANIFEST).unlink()
-
-
-def _trace_in(folder: Path) -> Trace:
-    try:
-        return open_trace(folder)
-    except ShipwayError as error:
-        raise OutputError(
-            f"{folder} is not empty, and cannot be replaced: {error}",
-            hint="Give another folder with --output, or delete this one.",
-        ) from error
-
-
-def _refuse_another(found: Trace, header: TraceHeader) -> None:
-    differences = list(_differences(found.header, header))
-    if differences:
-        raise UsageError(
-            f"{found.folder} is a trace of another run: {'; '.join(differences)}.",
-            hint="Give another folder with --output, or replace the trace: --force.",
-        )
-
-
-def _differences(old: TraceHeader, new: TraceHeader) -> Iterator[str]:
-    for what in ("engine", "precision"):
-        before, now = getattr(old, what), getattr(new, what)
-        if before != now:
-            yield f"its {what} is {before}, not {now}"
-    if old.model_sha256 != new.model_sha256:
-        yield f"its model is {old.model or 'unknown'} with another SHA-256 than {new.model}"
-    for name in sorted({*old.inputs, *new.inputs}):
-        if old.inputs.get(name) != new.inputs.get(name):
-            yield f"its input '{name}' is another"
-    for what in ("effective", "versions"):
-        before, now = getattr(old, what), getattr(new, what)
-        for key in sorted({*before, *now}):
-            if before.get(key) != now.get(key):
-                yield f"its {key} is {before.get(key, 'none')}, not {now.get(key, 'none')}"
-
-
-def _lock(descriptor: int, folder: Path) -> None:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        raise OutputError(
-            f"{folder} is being written by another run.",
-            hint="Wait for it, or give another folder with --output.",
-        ) from error
-
-
-def _sweep(folder: Path) -> None:
-    """Delete what a killed run left half-written."""
-    for path in (*folder.glob(f"*.npy{PARTIAL_SUFFIX}"), *folder.glob(".tmp-*")):
-        path.unlink(missing_ok=True)
 
 
 def _sync_all(paths: Sequence[Path], journal: int) -> None:

@@ -90,6 +90,6 @@ def _read(file: Path, specs: Sequence[TensorSpec]) -> Tensors:
     if not mine and file.suffix.lower() == ".bin":
         raise TensorError(
             f"{file} is raw data, and no spec says which dtype and shape it has.",
-            hint="numpy.fromfile reads it with a dtype you know: save that with numpy.save.",
+            hint=f'Write a map, {{"{file.stem}": "float32[1,3,224,224]"}}, and give it with --map.',
         )
     return read_tensors(file, mine[:1])
