@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from shipway.compare.diagnosis import Match, Method
-from shipway.compare.fingerprints import agreement, is_distinctive, is_same
+from shipway.compare.fingerprints import agreement, is_distinctive, is_reordered, is_same
 from shipway.engines.tapping import Tap
 from shipway.errors import UsageError
 from shipway.trace.statistics import Statistics
@@ -148,12 +148,25 @@ class _Matcher:
                 continue
             shown = self._agree(golden, one)
             if shown is False and one.is_clean:
-                refuted = refuted or golden.tap.name
+                refuted = refuted or self._refute(golden, one)
                 continue
             self._accept(one, golden, method, shown)
             return
         if refuted:
-            self._notes[one.tap.name] = f"its name says '{refuted}', its numbers are not that one's"
+            self._notes[one.tap.name] = refuted
+
+    def _refute(self, golden: Candidate, one: Candidate) -> str:
+        """Say why the numbers of a clean build show that a name is wrong."""
+        name = golden.tap.name
+        if self._is_reordered(golden, one):
+            return f"it holds the numbers of '{name}' in another order"
+        return f"its name says '{name}', its numbers are not that one's"
+
+    def _is_reordered(self, golden: Candidate, one: Candidate) -> bool:
+        pair = golden.statistics, one.statistics
+        if pair[0] is None or pair[1] is None:
+            return False
+        return is_reordered(pair[0], pair[1], self._precision)
 
     def _accept(
         self, one: Candidate, golden: Candidate, method: Method, shown: bool | None
@@ -247,6 +260,10 @@ class _Matcher:
             return (
                 "the golden has no tensor of this name, and too few different numbers to tell it by"
             )
+        pool = self._by_count[one.statistics.count]
+        moved = next((golden for golden in pool if self._is_reordered(golden, one)), None)
+        if moved is not None:
+            return f"it holds the numbers of '{moved.tap.name}' in another order"
         return "the golden has no tensor of this name, and none with these numbers"
 
 

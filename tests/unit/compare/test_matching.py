@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from shipway.compare.fingerprints import agreement, is_distinctive, is_same
+from shipway.compare.fingerprints import agreement, is_distinctive, is_reordered, is_same
 from shipway.compare.matching import Candidate, match_tensors
 from shipway.engines.tapping import Tap
 from shipway.errors import UsageError
@@ -58,16 +58,25 @@ def test_a_clean_build_refutes_a_name() -> None:
     assert "its numbers are not that one's" in found.unmatched["c"]
 
 
-def test_numbers_alone_find_a_tensor_in_another_layout() -> None:
-    blocked = VALUES["c"].reshape(2, 2, 4, 4, 4).transpose(0, 1, 3, 4, 2).copy()
+def test_numbers_alone_find_a_tensor_under_another_shape() -> None:
     actual = [
         candidate("b", VALUES["b"], 0),
-        candidate("reorder_token_7", blocked, 1),
+        candidate("reshaped_7", VALUES["c"].reshape(2, 1, 8, 16), 1),
         candidate("d", VALUES["d"], 2),
     ]
-    golden, match = match_tensors(goldens(), actual).pairs["reorder_token_7"]
+    golden, match = match_tensors(goldens(), actual).pairs["reshaped_7"]
     assert (golden, match.method) == ("c", "fingerprint")
     assert match.confidence == pytest.approx(0.9)
+
+
+@pytest.mark.parametrize("clean", [False, True])
+def test_the_same_numbers_in_another_order_are_another_tensor(clean) -> None:
+    """Transposed, it must neither be compared element by element nor be fed to golden."""
+    moved = VALUES["c"].transpose(0, 2, 3, 1).copy()
+    found = match_tensors(goldens(), [candidate("t", moved, 0, clean=clean)])
+    assert found.unmatched["t"] == "it holds the numbers of 'c' in another order"
+    found = match_tensors(goldens(), [candidate("c", moved, 0, clean=clean)])
+    assert ("c" in found.unmatched) is clean  # without a clean build, this is a fault to be found
 
 
 def test_of_equal_numbers_the_one_of_this_shape_is_taken() -> None:
@@ -121,10 +130,18 @@ def test_several_of_the_engines_tensors_may_be_one_of_goldens() -> None:
     assert match_tensors(goldens(), actual).by_golden()["a"] == ["a", "a_reordered"]
 
 
-def test_fingerprints_do_not_see_order_but_see_everything_else() -> None:
+def test_fingerprints_know_another_order_for_one() -> None:
+    value = RNG.standard_normal((3, 70000)).astype(np.float32)
+    for shuffled in (RNG.permutation(value.ravel()), value.T, value[[0, 2, 1]]):
+        assert agreement(summarize(value), summarize(shuffled)) < 1e-6
+        assert is_reordered(summarize(value), summarize(shuffled), "bf16")
+    noisy = value * (1 + RNG.standard_normal(value.shape).astype(np.float32) * 2**-9)
+    assert is_same(summarize(value), summarize(noisy.reshape(-1, 7)), "bf16")
+    assert not is_same(summarize(value), summarize(noisy), "f32")
+
+
+def test_fingerprints_see_every_difference() -> None:
     value = RNG.standard_normal(4096).astype(np.float32)
-    shuffled = RNG.permutation(value)
-    assert agreement(summarize(value), summarize(shuffled)) < 1e-6
     assert not is_same(summarize(value), summarize(value * 1.001), "f32")
     assert not is_same(summarize(value), summarize(value + 0.01), "f32")
     one_wrong = value.copy()
