@@ -61,8 +61,13 @@ class Evidence:
         found = {}
         for name in piece.inputs:
             value = self.actual(name) if name in self.shown else None
-            found[name] = self.feeds[name] if value is None else value
+            found[name] = self.feeds[self._input_name(name)] if value is None else value
         return found
+
+    def _input_name(self, name: str) -> str:
+        """Return what the model calls an input: the program may call it otherwise."""
+        names = next(tap.names for tap in self.golden.taps if tap.name == name)
+        return next((one for one in names if one in self.feeds), name)
 
     def actual(self, golden: str) -> NDArray[Any] | None:
         """Return the engine's tensor for a golden one, in golden's shape."""
