@@ -30,6 +30,7 @@ from shipway.trace.importing.dump import (
     guess_precision,
     load_torch,
     number_taps,
+    sizes_in_json,
 )
 from shipway.trace.importing.msprobe_offline import is_offline, offline_folder, read_offline
 
@@ -157,11 +158,14 @@ class _Run:
         self, name: str, part: str, suffix: str, found: Mapping[str, Any]
     ) -> ImportedTensor | None:
         own = f"{name}.{suffix}"
+        shape = sizes_in_json(found.get("shape"))
         try:
-            dtype = dtype_named(str(found.get("dtype", "")).removeprefix("torch.")).name
-            shape = tuple(int(size) for size in found.get("shape", ()))
-        except (TensorError, TypeError, ValueError) as error:
+            dtype = dtype_named(str(found.get("dtype")).removeprefix("torch.")).name
+        except TensorError as error:
             self.problems[own] = str(error)
+            return None
+        if shape is None:
+            self.problems[own] = "its shape is damaged"
             return None
         file = found.get("data_name")
         load = partial(load_torch, self.folder / file) if _is_file_name(file) else None

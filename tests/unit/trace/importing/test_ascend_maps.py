@@ -143,6 +143,19 @@ def test_attributes_that_are_damaged(tmp_path, attributes):
     assert read_om_names(path).find("a", 0).names[0] == "a"
 
 
+@pytest.mark.parametrize("key", ["type", "input", "attr", "output_desc"])
+@pytest.mark.parametrize(
+    "value", [None, 3, "x", {}, [3], [None], [{"key": 1}], [{"attr": [{"key": "k"}]}]]
+)
+def test_operators_that_are_damaged(tmp_path, key, value):
+    data = json.loads(json.dumps(OM))
+    data["graph"][0]["op"][2][key] = value
+    (tmp_path / "om.json").write_text(json.dumps(data))
+    om = read_om_names(tmp_path / "om.json")
+    assert om.find("/conv1/Conv/relu/Relu", 0) is not None
+    assert om.find("split_b", 0).names[0] == "/attn"
+
+
 def test_a_dump_with_its_map(ascend, dumped, tmp_path):
     (tmp_path / "om.json").write_text(json.dumps(OM))
     value = np.arange(4, dtype=np.float32)
