@@ -60,6 +60,7 @@ class OmNames:
     values: Mapping[tuple[str, int], str] = field(default_factory=dict)
     groups: Mapping[tuple[str, ...], int] = field(default_factory=dict)
     model_outputs: frozenset[str] = frozenset()
+    is_complete: bool = True
 
     def find(self, op_name: str, index: int) -> Origin | None:
         """Return what is known of an output of a compiled operator."""
@@ -73,6 +74,14 @@ class OmNames:
         inside = (name for name in operator.originals or () if name not in origins)
         covers = tuple(inside) if len(operator.originals or ()) > 1 or not names else ()
         return Origin(names=names, covers=covers, kind="output" if is_output else kind)
+
+    def find_input(self, op_name: str, index: int) -> Origin | None:
+        """Return what is known of the tensor that a compiled operator reads as its input `index`."""
+        operator = self.operators.get(sanitised(op_name))
+        if operator is None or index >= len(operator.inputs):
+            return None
+        producer, _, output = operator.inputs[index].rpartition(":")
+        return self.find(producer, int(output)) if output.isdecimal() else None
 
     def _names(self, operator: _Operator, index: int, depth: int) -> tuple[str, ...]:
         if operator.originals == ():

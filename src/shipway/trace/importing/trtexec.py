@@ -66,8 +66,8 @@ _NUMPY_WORDS = {"nan": "NaN", "inf": "Infinity"}
 def detect_trtexec(path: Path) -> bool:
     """Whether this is a folder of debug tensors, its summary, or a file of exported outputs."""
     if path.is_dir():
-        numbered = (one for one in path.glob("[0-9]*_*") if _FILE.fullmatch(one.name))
-        return (path / _SUMMARY).is_file() or next(numbered, None) is not None
+        first = any(_FILE.fullmatch(one.name) for one in path.glob("0000_*"))
+        return (path / _SUMMARY).is_file() or first
     if path.suffix != ".json" or not path.is_file():
         return False
     try:

@@ -193,6 +193,30 @@ def test_with_the_onnx_model_the_names_are_its_values(ascend, dumped, tmp_path):
     assert plain.tap.names[0] == "y"
 
 
+def test_what_an_operator_reads_is_what_another_one_wrote(ascend, dumped, tmp_path):
+    """With "dump_mode": "input" there is nothing else."""
+    (tmp_path / "om.json").write_text(json.dumps(OM))
+    values = [np.full(4, number, np.float32) for number in range(4)]
+    ascend.add("Mul", "split_b", inputs=[dumped(values[0])])
+    ascend.add("MatMulV2", "renamed", inputs=[dumped(values[1]), dumped(values[2])])
+    ascend.add("NetOutput", "Node_Output", inputs=[dumped(values[3])])
+    taps = [
+        record.tap
+        for record in import_dump(ascend.folder, None, mapping=tmp_path / "om.json").records
+    ]
+    assert [tap.names[:1] for tap in taps] == [(), ("/attn",), (), ("/topk",)]
+    assert [tap.kind for tap in taps] == ["value", "value", "value", "output"]
+
+
+def test_the_origin_in_the_file_leads_to_the_value_of_the_onnx_model(ascend, dumped, tmp_path):
+    _onnx_model(tmp_path / "net.onnx")
+    ascend.add("Conv2D", "fused", dumped(np.ones(4, np.float32), origin="/relu/Relu"))
+    ascend.add("Conv2D", "other", dumped(np.zeros(4, np.float32)))
+    first, second = import_dump(ascend.folder, None, mapping=tmp_path / "net.onnx").records
+    assert first.tap.names[:2] == ("hidden", "/relu/Relu")
+    assert second.tap.names == ("other", "other:0")
+
+
 def test_maps_that_are_not_there(tmp_path):
     with pytest.raises(UsageError, match="There is no map"):
         read_maps(tmp_path / "nowhere")
