@@ -1,21 +1,23 @@
 """Dumps that msit made of a PyTorch run (`msit llm dump`, or its `register_hook`).
 
 `msit_dump_*/torch_tensors/{device}_{pid}/{token}/root.{module}/`, with `output.pth` or
-`output_{n}.pth`, and `input_{n}.pth`; a folder without `root` is that of a function. This is the
-reference that msit compares a model of MindIE-Torch with.
+`output_{n}.pth`, and `input_{n}.pth`; a folder without `root` is that of a function. Beside the
+tokens, `model_tree.json` has the classes of the modules. This is the reference that msit compares a
+model of MindIE-Torch with.
 
-Source: dump_hook.py of msit 8.2.0. Written from it; not tried on files that it wrote.
+Source: dump_hook.py and topo.py of msit 8.2.0; tried on a dump that it wrote.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
 
 from shipway.engines.tapping import Tap
-from shipway.errors import TensorError, UsageError
+from shipway.errors import ModelError, TensorError, UsageError
+from shipway.files import read_json
 from shipway.trace.importing.dump import (
     ImportedDump,
     ImportedTensor,
@@ -29,7 +31,7 @@ __all__ = ["is_msit_torch", "read_msit_torch"]
 
 TITLE = "msit PyTorch dump"
 _FILE = re.compile(r"(?P<side>input|output)(?P<place>(?:_\d+)*)\.pth")
-_ROOT = "root"
+_ROOT, _TREE = "root", "model_tree.json"
 _DEEPEST = 5
 
 
@@ -66,7 +68,8 @@ def read_msit_torch(path: Path) -> ImportedDump:
         )
     problems: dict[str, str] = {}
     files = sorted(_look(runs[0], problems), key=_order)
-    tensors = [_tensor(file) for file in files]
+    classes = _classes(runs[0].parent / _TREE, problems)
+    tensors = [_tensor(file, classes) for file in files]
     return ImportedDump(
         title=TITLE,
         precision=guess_precision(one.dtype for one in tensors),
@@ -84,13 +87,31 @@ def _look(run: Path, problems: dict[str, str]) -> Iterator[Path]:
                 problems[f"{folder.name}/{file.name}"] = "its name is not that of a dumped tensor"
 
 
+def _classes(path: Path, problems: dict[str, str]) -> dict[str, str]:
+    """Return the class of each module by the name of its folder."""
+    if not path.is_file():
+        return {}
+    try:
+        left = [read_json(path)]
+    except ModelError as error:
+        problems[path.name] = str(error)
+        return {}
+    found: dict[str, str] = {}
+    while left:
+        node = left.pop()
+        if isinstance(node, dict):
+            found[str(node.get("name"))] = str(node.get("type", ""))
+            left.extend(node["children"] if isinstance(node.get("children"), list) else ())
+    return found
+
+
 def _order(file: Path) -> tuple[object, ...]:
     """Return what sorts by execution: a module's files are written when it returns."""
     written = file.stat().st_mtime_ns
     return written, natural_key(file.parent.name), file.name[:3] != "inp", natural_key(file.name)
 
 
-def _tensor(file: Path) -> ImportedTensor:
+def _tensor(file: Path, classes: Mapping[str, str]) -> ImportedTensor:
     match = _FILE.fullmatch(file.name)
     side, place = (match["side"], match["place"]) if match else ("", "")
     folder = file.parent.name
@@ -99,10 +120,11 @@ def _tensor(file: Path) -> ImportedTensor:
     tap = Tap(
         name=f"{folder}.{side}{place}",
         order=0,
-        op="" if is_module else folder,
+        op=classes.get(folder, "") if is_module else folder,
         kind="output" if folder == _ROOT and side == "output" else "value",
         names=_names(module, place) if side == "output" else (),
         module=module,
+        module_class=classes.get(folder, ""),
     )
     try:
         value = load_torch(file)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -54,11 +55,29 @@ def test_modules_in_the_order_they_returned(run, tmp_path):
     assert trace.header.left_out == 1
 
 
+def test_a_real_dump(tmp_path):
+    """msit 8.2.0 wrote it, of nn.Sequential(Linear, ReLU), an LSTM and a softmax."""
+    with zipfile.ZipFile(Path(__file__).parent / "samples" / "msit-8.2.0.zip") as archive:
+        archive.extractall(tmp_path)
+    trace = import_dump(tmp_path, None)
+    assert not trace.header.untapped
+    assert len(trace.records) == 8
+    before, after = (trace.read(f"root.layer1.{n}.output") for n in (0, 1))
+    assert np.array_equal(after, np.maximum(before, 0))
+    tap = trace.record("root.lstm.output_0").tap
+    assert (tap.names, tap.module, tap.module_class) == (("lstm", "lstm.0"), "lstm", "LSTM")
+    assert trace.record("root.output").tap.module_class == "Net"
+
+
 def test_several_passes_and_damaged_files(run):
     (run / "root.lstm" / "output_0.pth").write_bytes(b"PK")
     (run / "root" / "notes.txt").write_text("x")
     trace = import_dump(run, None)
     assert set(trace.header.untapped) == {"root.lstm.output_0", "root/notes.txt"}
+    (run.parent / "model_tree.json").write_text(
+        '{"name": "root", "children": [3, {"type": "LSTM"}]}'
+    )
+    assert "root.output" in import_dump(run, None)
     other = run.parent / "1" / "root"
     other.mkdir(parents=True)
     torch.save(torch.ones(2), other / "output.pth")
