@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shipway.compare.blocks import Block, SliceSums, cut
+from shipway.compare.divergence import RowDivergence
 from shipway.compare.results import Metrics
 from shipway.compare.ulp import max_ulp, narrower
 from shipway.errors import TensorError
@@ -48,6 +49,7 @@ class _Totals:
     max_abs: Any = 0.0
     max_rel: Any = 0.0
     max_ulp: int = 0
+    max_square: Any = 0.0
 
     def merge(self, other: _Totals) -> None:
         """Add counts and sums; keep the larger maximum."""
@@ -73,6 +75,7 @@ class Accumulator:
     _slices: dict[int, SliceSums] = field(default_factory=dict)
     _lone_zeros: NDArray[np.int64] = field(default_factory=lambda: np.zeros(_EXPONENTS, np.int64))
     _in_floats: bool = True
+    _divergence: RowDivergence = field(default_factory=RowDivergence)
 
     def add(self, golden: NDArray[Any], actual: NDArray[Any]) -> None:
         """Take in one pair of tensors.
@@ -91,6 +94,8 @@ class Accumulator:
         if not golden.size:
             return
         golden, actual = np.atleast_1d(golden, actual)
+        if step_dtype is None or golden.shape[-1] == 1:
+            self._divergence.give_up()
         for axis in {0, 1, golden.ndim - 1} & set(range(golden.ndim)):
             self._slices.setdefault(axis, SliceSums(golden.shape[axis]))
         buffer_size = min(golden.size, self.block_size)
@@ -108,16 +113,18 @@ class Accumulator:
         step_dtype: DType | None,
     ) -> None:
         """Add one block; `buffers` holds golden, actual, their difference, and a scratch row."""
-        wide_golden, wide_actual, difference, _ = buffers
+        wide_golden, wide_actual, difference, scratch = buffers
         np.copyto(wide_golden.reshape(block.shape), block.of(golden), casting="unsafe")
         np.copyto(wide_actual.reshape(block.shape), block.of(actual), casting="unsafe")
         np.subtract(wide_actual, wide_golden, out=difference)
         finite = None
         if not np.isfinite(_dot(difference, difference)):
             finite = self._drop_nonfinite(wide_golden, wide_actual)
+            self._divergence.give_up()
             np.subtract(wide_actual, wide_golden, out=difference)
         self._add_slices(block, difference, wide_golden, finite)
         self._add_zeros(wide_golden, wide_actual, difference)
+        self._divergence.add(block, golden.shape[-1], wide_golden, wide_actual, scratch)
         self._add_sums(buffers)
         self._totals.finite += block.size if finite is None else int(finite.sum())
         if step_dtype is not None and self._totals.mismatches:
@@ -179,6 +186,7 @@ class Accumulator:
         totals.product += _dot(golden, actual)
         np.multiply(golden, golden, out=scratch)
         totals.fourth_power += _dot(scratch, scratch)
+        totals.max_square = max(totals.max_square, scratch.max())
         unequal = int(np.count_nonzero(difference))
         totals.mismatches += unequal
         if not unequal:
@@ -197,6 +205,7 @@ class Accumulator:
         self._totals.merge(other._totals)
         self._lone_zeros += other._lone_zeros
         self._in_floats = self._in_floats and other._in_floats
+        self._divergence.merge(other._divergence)
         for axis, sums in other._slices.items():
             self._slices.setdefault(axis, SliceSums(0)).merge(sums)
 
@@ -221,10 +230,12 @@ class Accumulator:
             max_rel=float(totals.max_rel) if totals.golden_nonzero else None,
             mean_rel=_ratio(totals.relative, totals.golden_nonzero),
             rmse=float(np.sqrt(totals.error / totals.finite)),
-            snr_db=_decibels(totals),
+            snr_db=_decibels(totals.energy, totals.error),
             max_ulp=int(totals.max_ulp) if self._in_floats else None,
             worst_channel_axis=axis,
             effective_count=_ratio(totals.energy**2, totals.fourth_power),
+            psnr_db=_decibels(totals.max_square * totals.finite, totals.error),
+            kl_divergence=self._divergence.mean,
         )
 
     def squares(self) -> tuple[NDArray[Any], NDArray[Any], int]:
@@ -282,10 +293,10 @@ def _cosine(totals: _Totals) -> float:
     return min(1.0, max(-1.0, float(totals.product / norms)))
 
 
-def _decibels(totals: _Totals) -> float | None:
-    if not totals.error or not totals.energy:
+def _decibels(signal: Any, noise: Any) -> float | None:
+    if not signal or not noise:
         return None
-    return 10 * float(np.log10(totals.energy) - np.log10(totals.error))
+    return 10 * float(np.log10(signal) - np.log10(noise))
 
 
 def _no_metrics(totals: _Totals) -> Metrics:

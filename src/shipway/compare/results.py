@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-__all__ = ["Comparison", "Coverage", "Metrics", "OutputComparison", "Verdict", "json_number"]
+__all__ = [
+    "Comparison",
+    "Coverage",
+    "Metrics",
+    "OutputComparison",
+    "Verdict",
+    "json_number",
+    "read_number",
+]
 
 
 def json_number(value: float | None) -> float | str | None:
@@ -17,6 +26,16 @@ def json_number(value: float | None) -> float | str | None:
         (0.5, 'inf')
     """
     return str(value) if value in {math.inf, -math.inf} else value
+
+
+def read_number(value: float | str | None) -> float | None:
+    """Return what `json_number` wrote as a number.
+
+    Example:
+        >>> read_number(0.5), read_number("-inf"), read_number(None)
+        (0.5, -inf, None)
+    """
+    return float(value) if isinstance(value, str) else value
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +73,12 @@ class Metrics:
         worst_channel_axis: Axis along which `worst_channel` is a slice.
         effective_count: ||golden||_2^4 / ||golden||_4^4: how many elements carry golden. All of
             them where all have one magnitude, 1 where one outweighs the rest.
+        psnr_db: 20 log10(peak / RMSE), the peak being golden's largest magnitude, whatever its sign
+            (not its largest value, nor the span of its values); None where `snr_db` is.
+        kl_divergence: Mean over rows of sum p log(p / q), p a row of golden along the last axis and
+            q that of actual, as it is, not normalised: below 0 where q adds up to more than p. inf
+            where q is 0 or less and p is not. None unless every row of golden is a distribution:
+            floats, two or more, none negative, adding up to 1 within 1 %; NaN or Inf on no side.
     """
 
     count: int
@@ -73,10 +98,19 @@ class Metrics:
     max_ulp: int | None
     worst_channel_axis: int | None = None
     effective_count: float | None = None
+    psnr_db: float | None = None
+    kl_divergence: float | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return plain data."""
         return {name: json_number(value) for name, value in asdict(self).items()}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Metrics:
+        """Read what `to_json` wrote."""
+        known = {name: data[name] for name in cls.__dataclass_fields__ if name in data}
+        numbers: dict[str, Any] = {name: read_number(value) for name, value in known.items()}
+        return cls(**numbers)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +131,12 @@ class Verdict:
         """Return plain data."""
         limits = {name: json_number(limit) for name, limit in self.limits.items()}
         return {"passed": self.passed, "reasons": list(self.reasons), "limits": limits}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Verdict:
+        """Read what `to_json` wrote."""
+        limits = {name: float(limit) for name, limit in data["limits"].items()}
+        return cls(data["passed"], tuple(data["reasons"]), limits)
 
 
 @dataclass(frozen=True, slots=True)

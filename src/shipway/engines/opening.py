@@ -22,6 +22,7 @@ from shipway.source.loading import SourceRequest, load_source
 __all__ = [
     "OpenedModel",
     "PreparedModel",
+    "asked_options",
     "choose_target",
     "compile_target",
     "open_model",
@@ -94,7 +95,7 @@ def compile_target(
     engine = find_engine(target.engine)
     with tempfile.TemporaryDirectory(prefix="shipway-lower-") as scratch:
         lowered = engine.lower(model, Path(scratch), inline=target.inline)
-        return engine.compile(lowered, _asked(options, target), folder)
+        return engine.compile(lowered, asked_options(options, target), folder)
 
 
 @contextlib.contextmanager
@@ -139,7 +140,7 @@ def prepare_model(
     """
     artifact = _compiled(Path(request.reference))
     chosen = choose_target(request, target)
-    asked = _asked(options, chosen)
+    asked = asked_options(options, chosen)
     engine = find_engine(chosen.engine)
     if artifact is not None:
         yield PreparedModel(engine, chosen, artifact, asked)
@@ -169,7 +170,8 @@ def choose_target(request: SourceRequest, target: Target | None) -> Target:
     return target or _default_target(request)
 
 
-def _asked(options: EngineOptions, target: Target) -> EngineOptions:
+def asked_options(options: EngineOptions, target: Target) -> EngineOptions:
+    """Return the options with what the target decides: precision, optimisation, inlining."""
     optimize = options.optimize and target.optimize
     return replace(options, precision=target.precision, optimize=optimize, inline=target.inline)
 
