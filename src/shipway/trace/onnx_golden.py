@@ -205,15 +205,15 @@ class OnnxGolden:
         return local
 
     def _fit(self, name: str, engine: NDArray[Any], pure: OrtValue) -> OrtValue:
-        """Return the engine's tensor in the golden's dtype; the golden's own where it is the same."""
+        """Return the engine's tensor as the golden has it; the golden's own where they are the same."""
         golden = array_of(pure)
-        if engine.shape != golden.shape:
+        if engine.size != golden.size:
             raise TensorError(
                 f"The engine's tensor for '{name}' has shape {list(engine.shape)}; "
                 f"the golden's has {list(golden.shape)}.",
                 hint="They are not the same tensor: match them by another name.",
             )
-        cast = engine.astype(golden.dtype, copy=False)
+        cast = engine.reshape(golden.shape).astype(golden.dtype, copy=False)
         return pure if same_bits(golden, cast) else value_of(np.array(cast, order="C"))
 
     def _tensor(

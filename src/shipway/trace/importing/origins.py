@@ -58,8 +58,15 @@ NO_ORIGIN = Origin()
 class Origins(Protocol):
     """A map from the tensors of a compiled model to those of the original one."""
 
+    @property
+    def is_complete(self) -> bool:
+        """Whether it lists every operator of the compiled model."""
+
     def find(self, op_name: str, index: int) -> Origin | None:
         """Return what is known of an output of an operator; None where it is not in the map."""
+
+    def find_input(self, op_name: str, index: int) -> Origin | None:
+        """Return the same of an input: what it is an output of."""
 
 
 def sanitised(name: str) -> str:

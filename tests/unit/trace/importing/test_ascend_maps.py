@@ -143,6 +143,19 @@ def test_attributes_that_are_damaged(tmp_path, attributes):
     assert read_om_names(path).find("a", 0).names[0] == "a"
 
 
+@pytest.mark.parametrize("key", ["type", "input", "attr", "output_desc"])
+@pytest.mark.parametrize(
+    "value", [None, 3, "x", {}, [3], [None], [{"key": 1}], [{"attr": [{"key": "k"}]}]]
+)
+def test_operators_that_are_damaged(tmp_path, key, value):
+    data = json.loads(json.dumps(OM))
+    data["graph"][0]["op"][2][key] = value
+    (tmp_path / "om.json").write_text(json.dumps(data))
+    om = read_om_names(tmp_path / "om.json")
+    assert om.find("/conv1/Conv/relu/Relu", 0) is not None
+    assert om.find("split_b", 0).names[0] == "/attn"
+
+
 def test_a_dump_with_its_map(ascend, dumped, tmp_path):
     (tmp_path / "om.json").write_text(json.dumps(OM))
     value = np.arange(4, dtype=np.float32)
@@ -178,6 +191,30 @@ def test_with_the_onnx_model_the_names_are_its_values(ascend, dumped, tmp_path):
     fused, plain = import_dump(ascend.folder, None, mapping=maps).records
     assert fused.tap.names[:2] == ("hidden", "/relu/Relu")
     assert plain.tap.names[0] == "y"
+
+
+def test_what_an_operator_reads_is_what_another_one_wrote(ascend, dumped, tmp_path):
+    """With "dump_mode": "input" there is nothing else."""
+    (tmp_path / "om.json").write_text(json.dumps(OM))
+    values = [np.full(4, number, np.float32) for number in range(4)]
+    ascend.add("Mul", "split_b", inputs=[dumped(values[0])])
+    ascend.add("MatMulV2", "renamed", inputs=[dumped(values[1]), dumped(values[2])])
+    ascend.add("NetOutput", "Node_Output", inputs=[dumped(values[3])])
+    taps = [
+        record.tap
+        for record in import_dump(ascend.folder, None, mapping=tmp_path / "om.json").records
+    ]
+    assert [tap.names[:1] for tap in taps] == [(), ("/attn",), (), ("/topk",)]
+    assert [tap.kind for tap in taps] == ["value", "value", "value", "output"]
+
+
+def test_the_origin_in_the_file_leads_to_the_value_of_the_onnx_model(ascend, dumped, tmp_path):
+    _onnx_model(tmp_path / "net.onnx")
+    ascend.add("Conv2D", "fused", dumped(np.ones(4, np.float32), origin="/relu/Relu"))
+    ascend.add("Conv2D", "other", dumped(np.zeros(4, np.float32)))
+    first, second = import_dump(ascend.folder, None, mapping=tmp_path / "net.onnx").records
+    assert first.tap.names[:2] == ("hidden", "/relu/Relu")
+    assert second.tap.names == ("other", "other:0")
 
 
 def test_maps_that_are_not_there(tmp_path):
