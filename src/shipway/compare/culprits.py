@@ -13,6 +13,7 @@ from shipway.compare.cause.finding import find_cause
 from shipway.compare.cause.precision import explains_precision
 from shipway.compare.diagnosis import Cause, Culprit, TensorComparison
 from shipway.compare.matching import Matching
+from shipway.compare.reordering import arrange
 from shipway.compare.replay import write_replay
 from shipway.tensors import Tensors
 from shipway.trace.golden import Golden, Piece
@@ -71,9 +72,11 @@ class Evidence:
 
     def actual(self, golden: str) -> NDArray[Any] | None:
         """Return the engine's tensor for a golden one, in golden's shape."""
-        value = self.read(self.shown[golden][-1])
-        shape = self.shapes.get(golden)
-        return value if value is None or shape is None else value.reshape(shape)
+        name = self.shown[golden][-1]
+        value, shape = self.read(name), self.shapes.get(golden)
+        if value is None or shape is None:
+            return value
+        return arrange(value, self.matching.pairs[name][1], shape)
 
 
 @dataclass(slots=True)
@@ -93,7 +96,7 @@ class _Search:
         actual = evidence.read(tensor.actual)
         if actual is None:
             return tensor
-        actual = actual.reshape(tensor.shape)
+        actual = arrange(actual, tensor.match, tensor.shape)
         piece = evidence.piece(tensor.golden)
         operators = [one.name for one in piece.operators]
         before = next((self.guilty[name] for name in operators if name in self.guilty), None)
