@@ -9,9 +9,10 @@ from shipway.compare.cause.evidence import Evidence, Explanation, Values, root_m
 
 __all__ = ["explain_channel"]
 
-_BAD_MULTIPLE = 4
+_BAD_MULTIPLE = 3
 _MOST_OF_AXIS = 0.25
 _SHARE = 0.9
+_SHARE_BESIDE_NOISE = 0.4
 _MOST_LISTED = 8
 
 
@@ -48,7 +49,11 @@ def _bad_slices(evidence: Evidence, axis: int) -> NDArray[np.bool_] | None:
     own = np.sqrt(golden)
     bad = np.sqrt(error) > allowed * np.maximum(own, evidence.scale)
     most = max(1.0, _MOST_OF_AXIS * error.size)
-    if not 0 < bad.sum() <= most or error[bad].sum() < _SHARE * error.sum():
+    if not 0 < bad.sum() <= most:
+        return None
+    share = error[bad].sum() / error.sum()
+    rest = float(np.sqrt(error[~bad].mean())) / evidence.scale
+    if share < (_SHARE_BESIDE_NOISE if rest <= evidence.tolerance else _SHARE):
         return None
     if _is_common(evidence, axis, bad, own):
         return None

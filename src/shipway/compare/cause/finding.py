@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
@@ -31,6 +32,7 @@ __all__ = ["find_cause"]
 
 _UNLIKE = 0.9
 _EVEN = 0.25
+_LONGEST_PROBLEM = 80
 _MOST_NAMED = 5
 _CLEARLY_LESS = 0.3
 
@@ -145,6 +147,7 @@ def _excluded(evidence: Evidence, trials: Trials) -> Iterator[str]:
         yield f"nor does any of {trials.tried} variants of the operators"
     if trials.failed:
         title, problem = trials.failed[0]
+        problem = textwrap.shorten(problem, _LONGEST_PROBLEM, placeholder=" ...")
         yield f"{len(trials.failed)} more could not be run ({title}: {problem})"
     if evidence.rounding is not None:
         made = root_mean_square(evidence.rounding) / evidence.scale

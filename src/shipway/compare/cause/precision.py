@@ -22,7 +22,7 @@ from shipway.trace.golden import Piece
 
 __all__ = ["explain_other_precision", "explain_rounding", "explains_precision"]
 
-_TIMES_ROUNDING = {"f32": 8.0, "f16": 2.0, "bf16": 2.0}
+_TIMES_ROUNDING = {"f32": 8.0, "f16": 1.5, "bf16": 1.5}
 """An engine in f16 or bf16 rounds no more than every result; one in f32 may add up in an order
 that loses more than golden's own does against f64."""
 _TIMES_SLICE = 4.0
@@ -121,7 +121,7 @@ def _has_slice(evidence: Evidence, axis: int, times: float) -> bool:
     found, made = (np.sqrt((side**2).mean(axis=1)) for side in (error, rounding))
     usual = root_mean_square(rounding)
     fluctuation = 1 + 3 / np.sqrt(error.shape[1])
-    return bool((found > times * _TIMES_SLICE / 2 * fluctuation * np.maximum(made, usual)).any())
+    return bool((found > max(_TIMES_SLICE, times) * fluctuation * np.maximum(made, usual)).any())
 
 
 def explain_rounding(evidence: Evidence) -> Explanation | None:
