@@ -14,6 +14,7 @@ _MOST_OF_AXIS = 0.25
 _SHARE = 0.9
 _SHARE_BESIDE_NOISE = 0.4
 _MOST_LISTED = 8
+_FEWEST = 8
 
 
 def explain_channel(evidence: Evidence) -> Explanation | None:
@@ -22,6 +23,9 @@ def explain_channel(evidence: Evidence) -> Explanation | None:
     The right slices are held against their own golden values, so that an error common to all is
     not taken for that of the one slice with the largest values.
     """
+    alone = _one_element(evidence)
+    if alone is not None:
+        return alone
     found = [
         (int(bad.sum()) / bad.size, axis, bad)
         for axis in range(evidence.golden.ndim)
@@ -38,6 +42,25 @@ def explain_channel(evidence: Evidence) -> Explanation | None:
         f"{root_mean_square(wrong) / own:.3g}{_zeroed(evidence, axis, bad)}{_within(found, axis)}"
     )
     return Explanation("channel", f"{text}; the others by {left:.2g}", left)
+
+
+def _one_element(evidence: Evidence) -> Explanation | None:
+    """One element is wrong. A ReLU makes 0 of a NaN in some engines."""
+    if evidence.error.size < _FEWEST:
+        return None
+    place = np.unravel_index(int(np.abs(evidence.error).argmax()), evidence.error.shape)
+    others = evidence.error.copy()
+    others[place] = 0
+    left = root_mean_square(others) / evidence.scale
+    apart = abs(float(evidence.error[place])) > _BAD_MULTIPLE * float(np.abs(others).max())
+    if not apart or left > evidence.tolerance:
+        return None
+    right, wrong = float(evidence.golden[place]), float(evidence.actual[place])
+    text = (
+        f"one element alone, {[int(index) for index in place]}, is wrong: {wrong:.6g} instead of "
+        f"{right:.6g}{'' if wrong else ' (some activations make 0 of a NaN)'}"
+    )
+    return Explanation("channel", f"{text}; the others are off by {left:.2g}", left)
 
 
 def _bad_slices(evidence: Evidence, axis: int) -> NDArray[np.bool_] | None:

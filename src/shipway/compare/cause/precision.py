@@ -30,7 +30,10 @@ _GAIN_SHARE = 0.1
 _GAIN_SIGMAS = 5
 _SMALLEST_ZERO = 1e-3
 _COARSER = {"f32": ("f16", "bf16"), "f16": ("bf16",), "bf16": ()}
-_ALIKE = 0.6
+_ALIKE = 0.3
+"""Correlation with the rounding errors of another dtype: a fault has none, and an engine that
+rounds only some results has less than one that rounds all."""
+_SMALLEST_PART = 0.2
 
 
 def explains_precision(
@@ -138,8 +141,10 @@ def explain_other_precision(evidence: Evidence) -> Explanation | None:
         rounded, _ = run_piece(evidence.piece, evidence.feeds, coarser, evidence.golden.shape)
         if rounded is None:
             continue
-        alike = _correlation(np.nan_to_num(rounded) - evidence.golden, evidence.error)
-        if alike >= _ALIKE:
+        made = np.nan_to_num(rounded) - evidence.golden
+        share = evidence.size * evidence.scale / (root_mean_square(made) or np.inf)
+        alike = _correlation(made, evidence.error)
+        if alike >= _ALIKE and _SMALLEST_PART <= share <= _TIMES_ROUNDING[coarser]:
             text = (
                 f"the error is the one that computing in {coarser} makes (correlation {alike:.2f})"
             )
