@@ -1,5 +1,6 @@
 """Fixtures that every kind of test may use."""
 
+import importlib.util
 import os
 import subprocess
 import sys
@@ -20,6 +21,17 @@ def assets() -> Path:
     if not ASSETS.is_dir():
         pytest.skip(f"needs the assets in {ASSETS}")
     return ASSETS
+
+
+@pytest.fixture(scope="session")
+def diagnoses():
+    """The module `tests/unit/report/diagnoses.py`: `make_diagnosis()` and its parts."""
+    path = ROOT / "tests" / "unit" / "report" / "diagnoses.py"
+    spec = importlib.util.spec_from_file_location("diagnoses", path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
 
 
 @pytest.fixture(scope="session")

@@ -40,6 +40,47 @@ def samples():
     return module
 
 
+CONTRASTS = """
+const canvas = document.createElement('canvas').getContext('2d', {willReadFrequently: true});
+const rgb = colour => {
+  canvas.clearRect(0, 0, 1, 1); canvas.fillStyle = colour; canvas.fillRect(0, 0, 1, 1);
+  return [...canvas.getImageData(0, 0, 1, 1).data];
+};
+const light = colour => {
+  const [r, g, b] = colour.map(v => v / 255).map(
+    v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
+  return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+};
+const ground = element => {
+  for (let e = element; e; e = e.parentElement) {
+    const colour = rgb(getComputedStyle(e).backgroundColor);
+    if (colour[3] === 255) return colour;
+  }
+  return rgb(matchMedia('(prefers-color-scheme: dark)').matches ? '#000' : '#fff');
+};
+const poor = new Set();
+const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+let seen = 0;
+while (walker.nextNode()) {
+  const element = walker.currentNode.parentElement;
+  if (!walker.currentNode.data.trim()) continue;
+  seen += 1;
+  const style = getComputedStyle(element);
+  const ink = element.namespaceURI.endsWith('svg') ? style.fill : style.color;
+  const [a, b] = [light(rgb(ink)), light(ground(element))].sort((x, y) => y - x);
+  const ratio = (a + 0.05) / (b + 0.05);
+  if (ratio < 4.5) poor.add(`${element.tagName}.${element.className} ${ratio.toFixed(2)}`);
+}
+return [seen, [...poor]];
+"""
+
+
+@pytest.fixture(scope="session")
+def contrasts():
+    """Script that returns how many texts a page shows, and those below 4.5 to 1."""
+    return CONTRASTS
+
+
 class Browser:
     """Chromium, driven through selenium, with the questions the tests ask."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import select
 import sys
 import traceback
 from pathlib import Path
@@ -48,6 +49,7 @@ COMMANDS = (
     "graph",
     "compile",
     "run",
+    "trace",
     "compare",
     "evaluate",
     "bench",
@@ -68,7 +70,7 @@ def main() -> None:
     try:
         code = _run(arguments)
     except KeyboardInterrupt:
-        hint = "Run the same command again; deploy goes on where it was."
+        hint = "Run the same command again; deploy goes on where it was, trace with --resume."
         code = _complain("Interrupted.", hint, INTERRUPTED, arguments)
     except BrokenPipeError:
         # The reader of our output went away (`| head`): not an error, and stdout is no use now.
@@ -91,7 +93,10 @@ def _run(arguments: list[str]) -> int:
     except MemoryError:
         hint = "Use a smaller batch, or a machine with more memory."
         return _complain("There is not enough memory.", hint, USAGE, arguments)
-    except Exception:  # noqa: BLE001 -- the last line of defence: what lands here is a bug, and is called one
+    except Exception as error:
+        if isinstance(error, BrokenPipeError) and _reader_is_gone():
+            raise
+        # The last line of defence: what lands here is a bug, and is called one.
         traceback.print_exc()
         print(
             f"\nThis is a bug in Shipway {package_version('shipway')}. "
@@ -100,6 +105,13 @@ def _run(arguments: list[str]) -> int:
         )
         return BUG
     return result if isinstance(result, int) else 0
+
+
+def _reader_is_gone() -> bool:
+    """Whether it was our own output that nobody reads any more, not a pipe of some engine's."""
+    poll = select.poll()
+    poll.register(sys.stdout, 0)  # errors are told without being asked for
+    return bool(poll.poll(0))
 
 
 def _dispatch(arguments: list[str]) -> Any:

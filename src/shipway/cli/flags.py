@@ -29,6 +29,7 @@ __all__ = [
     "SourceFlags",
     "model_request",
     "read_bounds",
+    "read_bytes",
     "read_numbers",
     "read_sizes",
     "split_target",
@@ -194,6 +195,33 @@ def read_numbers(items: Sequence[str], flag: str) -> dict[str, int]:
             )
         sizes[match[1]] = int(match[2])
     return sizes
+
+
+_UNITS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
+
+
+def read_bytes(text: str, flag: str) -> int:
+    """Read "2G", "512M" or "1.5GiB" as a number of bytes.
+
+    K, M, G and T are powers of 1024, with or without iB behind them; KB, MB, GB and TB are powers
+    of 1000. A number alone is bytes. Capital and small letters are the same.
+
+    Raises:
+        UsageError: The text is no size, or is zero.
+
+    Example:
+        >>> read_bytes("1.5GiB", "--max-memory"), read_bytes("2 kB", "--max-memory")
+        (1610612736, 2000)
+    """
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?|\.\d+)\s*([kmgt]?)(i?b)?\s*", text, re.IGNORECASE)
+    if match is not None:
+        base = 1000 if (match[3] or "").lower() == "b" else 1024
+        found = int(float(match[1]) * base ** _UNITS[match[2].lower()])
+        if found > 0:
+            return found
+    raise UsageError(
+        f"{flag} takes a size above zero, not '{text}'.", hint=f"E.g. {flag} 2G, or {flag} 512M"
+    )
 
 
 def read_bounds(items: Sequence[str]) -> dict[str, tuple[int, int]]:

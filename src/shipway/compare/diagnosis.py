@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from shipway.compare.results import Metrics, Verdict, json_number
+from shipway.compare.results import Metrics, Verdict, json_number, read_number
 
-__all__ = ["Cause", "Culprit", "Diagnosis", "Match", "TensorComparison"]
+__all__ = [
+    "CHANNEL_ERRORS",
+    "Cause",
+    "Culprit",
+    "Diagnosis",
+    "Match",
+    "TensorComparison",
+    "join_channels",
+]
+
+CHANNEL_ERRORS = 64
+"""Errors of channels that are kept of a tensor."""
 
 Method = Literal["name", "provenance", "fingerprint", "user"]
 
@@ -23,15 +34,27 @@ class Match:
             and of no other in the place where it must lie. "user": the user's map says so.
         confidence: In [0, 1]. 1: shown on numbers in a clean run; 0.5: by name and shape alone.
         note: What there is to know, e.g. that a name held another tensor; "" for nothing.
+        axes: How the engine's tensor must be transposed to lie as golden's does; () as it is.
     """
 
     method: Method
     confidence: float
     note: str = ""
+    axes: tuple[int, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return plain data."""
-        return {"method": self.method, "confidence": self.confidence, "note": self.note}
+        return {
+            "method": self.method,
+            "confidence": self.confidence,
+            "note": self.note,
+            "axes": list(self.axes),
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Match:
+        """Read what `to_json` wrote."""
+        return cls(data["method"], data["confidence"], data["note"], tuple(data["axes"]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +84,9 @@ class TensorComparison:
             "inf" where NaN or Inf differ, or integers do.
         explained: Why a broken limit is no fault: "precision only: ...", or that the tensor at
             fault lies before it; "" otherwise.
+        channel_errors: Relative L2 of the slices of `judged` along its `worst_channel_axis`, as
+            `Metrics.worst_channel` measures one; neighbours are joined where there are more than
+            64, and the largest of them stands for all. Empty where they were not kept.
     """
 
     order: int
@@ -82,6 +108,12 @@ class TensorComparison:
     verdict: Verdict
     severity: float
     explained: str = ""
+    channel_errors: tuple[float, ...] = ()
+
+    @property
+    def pair(self) -> tuple[str, str]:
+        """Golden's name and the engine's, which no other entry has both of."""
+        return self.golden, self.actual
 
     @property
     def judged(self) -> Metrics:
@@ -115,7 +147,40 @@ class TensorComparison:
             "verdict": self.verdict.to_json(),
             "severity": json_number(self.severity),
             "explained": self.explained,
+            "channel_errors": [json_number(value) for value in self.channel_errors],
         }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> TensorComparison:
+        """Read what `to_json` wrote."""
+        local = data["local"]
+        read = {
+            "match": Match.from_json(data["match"]),
+            "shape": tuple(data["shape"]),
+            "accumulated": Metrics.from_json(data["accumulated"]),
+            "local": None if local is None else Metrics.from_json(local),
+            "verdict": Verdict.from_json(data["verdict"]),
+            "severity": float(data["severity"]),
+            "channel_errors": tuple(map(float, data["channel_errors"])),
+        }
+        return cls(**{name: data[name] for name in cls.__dataclass_fields__} | read)
+
+
+def join_channels(errors: Sequence[float], most: int = CHANNEL_ERRORS) -> tuple[float, ...]:
+    """Return what `TensorComparison.channel_errors` keeps of the errors of all channels.
+
+    Args:
+        errors: One number a channel, from `compare.profile.channel_errors`.
+        most: Numbers kept at most. Where there are more, runs of equal length are joined, and the
+            largest of a run stands for it.
+
+    Example:
+        >>> join_channels([1.0, 3.0, 2.0, 0.5, 4.0], most=3)
+        (3.0, 2.0, 4.0)
+    """
+    run = max(1, -(-len(errors) // most))
+    starts = range(0, len(errors), run)
+    return tuple(float(max(errors[start : start + run])) for start in starts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +200,11 @@ class Cause:
     def to_json(self) -> dict[str, Any]:
         """Return plain data."""
         return {"kind": self.kind, "explanation": self.explanation, "operator": self.operator}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Cause:
+        """Read what `to_json` wrote."""
+        return cls(data["kind"], data["explanation"], data["operator"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +234,7 @@ class Culprit:
         """Return plain data."""
         return {
             "tensor": self.tensor.golden,
+            "actual": self.tensor.actual,
             "cause": self.cause.to_json(),
             "operators": [{"name": name, "op": op} for name, op in self.operators],
             "inputs": {name: json_number(value) for name, value in self.inputs.items()},
@@ -171,6 +242,19 @@ class Culprit:
             "effect": {name: json_number(value) for name, value in self.effect.items()},
             "replay": self.replay,
         }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any], tensor: TensorComparison) -> Culprit:
+        """Read what `to_json` wrote; the tensor itself stands elsewhere in the diagnosis."""
+        return cls(
+            tensor=tensor,
+            cause=Cause.from_json(data["cause"]),
+            operators=tuple((one["name"], one["op"]) for one in data["operators"]),
+            inputs={name: float(value) for name, value in data["inputs"].items()},
+            readers={name: float(value) for name, value in data["readers"].items()},
+            effect={name: read_number(value) for name, value in data["effect"].items()},
+            replay=data["replay"],
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,6 +275,7 @@ class Diagnosis:
             engine, and nothing behind it is judged.
         identical: Reading the tensors left the engine's outputs as they were, bit for bit; None
             where that could not be checked.
+        local_reason: Why local errors were not measured; "" where they were.
     """
 
     golden: str
@@ -203,6 +288,7 @@ class Diagnosis:
     golden_only: Mapping[str, str]
     input_problems: tuple[str, ...] = ()
     identical: bool | None = None
+    local_reason: str = ""
 
     @property
     def passed(self) -> bool:
@@ -227,4 +313,31 @@ class Diagnosis:
             },
             "input_problems": list(self.input_problems),
             "identical": self.identical,
+            "local_reason": self.local_reason,
         }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Diagnosis:
+        """Read what `to_json` wrote.
+
+        Raises:
+            LookupError: Something is missing.
+        """
+        tensors = tuple(map(TensorComparison.from_json, data["tensors"]))
+        known = {tensor.pair: tensor for tensor in tensors}
+        return cls(
+            golden=data["golden"],
+            actual=data["actual"],
+            precision=data["precision"],
+            local=data["local"],
+            tensors=tensors,
+            culprits=tuple(
+                Culprit.from_json(one, known[one["tensor"], one["actual"]])
+                for one in data["culprits"]
+            ),
+            unmatched=data["coverage"]["unmatched"],
+            golden_only=data["coverage"]["golden_only"],
+            input_problems=tuple(data["input_problems"]),
+            identical=data["identical"],
+            local_reason=data["local_reason"],
+        )

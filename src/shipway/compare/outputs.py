@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -11,13 +12,14 @@ from numpy.typing import NDArray
 
 from shipway.compare.accumulator import Accumulator
 from shipway.compare.blocks import SliceSums
+from shipway.compare.metrics import measure
 from shipway.compare.results import Comparison, Coverage, OutputComparison
 from shipway.compare.ulp import narrower
 from shipway.compare.verdict import Limits, judge, limits_for
 from shipway.errors import TensorError, UsageError
 from shipway.tensors import Tensors, dtype_named, dtype_of
 
-__all__ = ["RunningComparison", "compare_outputs", "compare_sets"]
+__all__ = ["RunningComparison", "compare_outputs", "compare_sets", "worst_set"]
 
 _PRECISION_OF = {"float16": "f16", "bfloat16": "bf16"}
 _DTYPE_OF = {"f32": "float32", "f16": "float16", "bf16": "bfloat16"}
@@ -101,6 +103,30 @@ def compare_sets(
     for golden_set, actual_set in zip(golden, actual, strict=True):
         running.add(golden_set, actual_set)
     return running.result()
+
+
+def worst_set(golden: Sequence[Tensors], actual: Sequence[Tensors]) -> int:
+    """Return which of several input sets has the output with the largest relative L2.
+
+    Args:
+        golden: Outputs taken as right, one mapping an input set.
+        actual: Outputs under test, in the same order.
+    """
+    errors = [_worst_error(*pair) for pair in zip(golden, actual, strict=True)]
+    return errors.index(max(errors))
+
+
+def _worst_error(golden: Tensors, actual: Tensors) -> float:
+    both = [name for name in golden if name in actual]
+    fit = [(golden[name], actual[name]) for name in both if _fits(golden[name], actual[name])]
+    found = [measure(*pair) for pair in fit]
+    if any(one.nonfinite_mismatches for one in found):
+        return math.inf
+    return max((one.relative_l2 or 0.0 for one in found), default=0.0)
+
+
+def _fits(golden: NDArray[Any], actual: NDArray[Any]) -> bool:
+    return golden.shape == actual.shape
 
 
 @dataclass(slots=True)

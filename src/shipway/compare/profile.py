@@ -9,14 +9,32 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shipway.compare.accumulator import BLOCK_SIZE
+from shipway.compare.diagnosis import join_channels
 from shipway.compare.pairs import paired_blocks, wide_dtype
+from shipway.compare.results import Metrics
 from shipway.errors import TensorError
 
-__all__ = ["ErrorHistogram", "channel_errors", "error_histogram"]
+__all__ = ["ErrorHistogram", "channel_errors", "error_histogram", "profile_of"]
 
 _BINS_PER_DECADE = 2
 _LOWEST_DECADE = -10
 _HIGHEST_DECADE = 4
+
+
+def profile_of(metrics: Metrics, golden: NDArray[Any], actual: NDArray[Any]) -> tuple[float, ...]:
+    """Return the relative L2 of the slices along the axis of the worst one, at most 64 numbers.
+
+    Neighbours are joined where there are more slices; the largest of them stands for all.
+
+    Args:
+        metrics: Of the two tensors.
+        golden: What is taken as right.
+        actual: What is under test; same shape.
+    """
+    axis = metrics.worst_channel_axis
+    if axis is None or not golden.ndim:
+        return ()
+    return join_channels(channel_errors(golden, actual, axis).tolist())
 
 
 def channel_errors(golden: NDArray[Any], actual: NDArray[Any], axis: int) -> NDArray[np.float64]:

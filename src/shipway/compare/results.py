@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-__all__ = ["Comparison", "Coverage", "Metrics", "OutputComparison", "Verdict", "json_number"]
+__all__ = [
+    "Comparison",
+    "Coverage",
+    "Metrics",
+    "OutputComparison",
+    "Verdict",
+    "json_number",
+    "read_number",
+]
 
 
 def json_number(value: float | None) -> float | str | None:
@@ -17,6 +26,16 @@ def json_number(value: float | None) -> float | str | None:
         (0.5, 'inf')
     """
     return str(value) if value in {math.inf, -math.inf} else value
+
+
+def read_number(value: float | str | None) -> float | None:
+    """Return what `json_number` wrote as a number.
+
+    Example:
+        >>> read_number(0.5), read_number("-inf"), read_number(None)
+        (0.5, -inf, None)
+    """
+    return float(value) if isinstance(value, str) else value
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +105,13 @@ class Metrics:
         """Return plain data."""
         return {name: json_number(value) for name, value in asdict(self).items()}
 
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Metrics:
+        """Read what `to_json` wrote."""
+        known = {name: data[name] for name in cls.__dataclass_fields__ if name in data}
+        numbers: dict[str, Any] = {name: read_number(value) for name, value in known.items()}
+        return cls(**numbers)
+
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
@@ -105,6 +131,12 @@ class Verdict:
         """Return plain data."""
         limits = {name: json_number(limit) for name, limit in self.limits.items()}
         return {"passed": self.passed, "reasons": list(self.reasons), "limits": limits}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Verdict:
+        """Read what `to_json` wrote."""
+        limits = {name: float(limit) for name, limit in data["limits"].items()}
+        return cls(data["passed"], tuple(data["reasons"]), limits)
 
 
 @dataclass(frozen=True, slots=True)

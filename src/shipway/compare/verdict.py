@@ -10,7 +10,7 @@ from shipway.compare.results import Metrics, Verdict
 from shipway.errors import UsageError
 from shipway.tensors import dtype_named
 
-__all__ = ["Limits", "judge", "limits_for"]
+__all__ = ["Limits", "gain_limit", "judge", "limits_for"]
 
 _GAIN_SIGMAS = 4
 # Six numbers whose errors have nothing in common look like this once in a hundred thousand times.
@@ -175,9 +175,18 @@ def _scale_share(metrics: Metrics) -> str:
     return f"; this scale error is {min(share, 1):.0%} of the squared error" if share > 0.9 else ""
 
 
-def _is_gain(metrics: Metrics, gain: float, limit: float) -> bool:
+def gain_limit(metrics: Metrics, limit: float) -> float:
+    """Return how far `Metrics.gain` may be from 1: its limit, or the noise where that is more.
+
+    Args:
+        metrics: From `measure`.
+        limit: `Limits.gain`.
+    """
     count = metrics.effective_count or 1.0
     if count >= _PURE_GAIN_COUNT and _gain_share(metrics) > _PURE_GAIN_SHARE:
-        return _over(abs(gain - 1), limit)
-    noise = (metrics.relative_l2 or 0.0) / math.sqrt(count)
-    return _over(abs(gain - 1), max(limit, _GAIN_SIGMAS * noise))
+        return limit
+    return max(limit, _GAIN_SIGMAS * (metrics.relative_l2 or 0.0) / math.sqrt(count))
+
+
+def _is_gain(metrics: Metrics, gain: float, limit: float) -> bool:
+    return _over(abs(gain - 1), gain_limit(metrics, limit))

@@ -81,7 +81,8 @@ def compare_command(
 ) -> list[str]:
     """Write `shipway compare ...`."""
     section = project.compare
-    command = ["shipway", "compare", here(golden), here(actual), *_threads(project.threads)]
+    command = ["shipway", "compare", here(golden), here(actual), "--outputs-only"]
+    command += _threads(project.threads)
     command += ["--sets", str(section.input_sets), "--seed", str(section.seed)]
     command += _dims(sizes)
     if project.data is not None and section.samples:

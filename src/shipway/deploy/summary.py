@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from shipway.artifact import load_artifact
+from shipway.compare.results import read_number
 from shipway.deploy.journey import Journey
 from shipway.deploy.project import Limits
 from shipway.engines.target import Target
 from shipway.environment import describe_environment
 from shipway.files import read_json
 from shipway.report.data import Check, EngineSection, Report
-from shipway.report.output_error import read_number, worst_relative_l2
+from shipway.report.output_error import worst_relative_l2
 
 __all__ = ["build_report"]
 

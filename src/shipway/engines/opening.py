@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from shipway.artifact import SIDECAR_SUFFIX, Artifact, load_artifact
-from shipway.engines.base import EngineOptions, Session
+from shipway.engines.base import Engine, EngineOptions, Session
 from shipway.engines.registry import find_engine
 from shipway.engines.target import GOLDEN, Target
 from shipway.errors import UsageError
@@ -19,7 +19,33 @@ from shipway.export.portable import PortableModel
 from shipway.progress import SILENT, Progress
 from shipway.source.loading import SourceRequest, load_source
 
-__all__ = ["OpenedModel", "compile_target", "open_model", "portable_model"]
+__all__ = [
+    "OpenedModel",
+    "PreparedModel",
+    "asked_options",
+    "choose_target",
+    "compile_target",
+    "open_model",
+    "portable_model",
+    "prepare_model",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedModel:
+    """A compiled artifact, and what it takes to load it.
+
+    Args:
+        engine: The engine it was compiled for.
+        target: That engine with its precision.
+        artifact: The artifact.
+        options: What to load it with; the precision is that of the target.
+    """
+
+    engine: Engine
+    target: Target
+    artifact: Artifact
+    options: EngineOptions
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +95,7 @@ def compile_target(
     engine = find_engine(target.engine)
     with tempfile.TemporaryDirectory(prefix="shipway-lower-") as scratch:
         lowered = engine.lower(model, Path(scratch), inline=target.inline)
-        return engine.compile(lowered, _asked(options, target), folder)
+        return engine.compile(lowered, asked_options(options, target), folder)
 
 
 @contextlib.contextmanager
@@ -94,23 +120,58 @@ def open_model(
         UsageError: The artifact was compiled for another engine than asked for.
         ShipwayError: Whatever loading, exporting or compiling raises.
     """
-    with contextlib.ExitStack() as stack:
-        artifact = _compiled(Path(request.reference))
-        if artifact is not None:
-            target = _artifact_target(artifact, target)
-        else:
-            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="shipway-")))
-            target = target or _default_target(request)
-            model = portable_model(request, folder / "export", progress=progress)
-            progress.start(f"compile for {target}")
-            artifact = compile_target(model, target, options, folder / "engine")
-        engine = find_engine(target.engine)
-        session = engine.load(artifact, _asked(options, target))
-        stack.callback(session.close)
-        yield OpenedModel(session, target, artifact)
+    with prepare_model(request, target, options, progress=progress) as prepared:
+        session = prepared.engine.load(prepared.artifact, prepared.options)
+        with contextlib.closing(session):
+            yield OpenedModel(session, prepared.target, prepared.artifact)
 
 
-def _asked(options: EngineOptions, target: Target) -> EngineOptions:
+@contextlib.contextmanager
+def prepare_model(
+    request: SourceRequest,
+    target: Target | None,
+    options: EngineOptions,
+    *,
+    progress: Progress = SILENT,
+) -> Iterator[PreparedModel]:
+    """Compile what `request` names, unless it is an artifact already; files live in the block.
+
+    Args and errors are those of `open_model`.
+    """
+    artifact = _compiled(Path(request.reference))
+    chosen = choose_target(request, target)
+    asked = asked_options(options, chosen)
+    engine = find_engine(chosen.engine)
+    if artifact is not None:
+        yield PreparedModel(engine, chosen, artifact, asked)
+        return
+    with tempfile.TemporaryDirectory(prefix="shipway-") as scratch:
+        folder = Path(scratch)
+        model = portable_model(request, folder / "export", progress=progress)
+        progress.start(f"compile for {chosen}")
+        artifact = compile_target(model, chosen, options, folder / "engine")
+        yield PreparedModel(engine, chosen, artifact, asked)
+
+
+def choose_target(request: SourceRequest, target: Target | None) -> Target:
+    """Return the engine that a model is opened with, before anything is compiled.
+
+    Args:
+        request: As for `open_model`.
+        target: What was asked for; None: nothing was.
+
+    Raises:
+        UsageError: The artifact was compiled for another engine than asked for.
+        ModelError: The side-car of the artifact is not usable.
+    """
+    artifact = _compiled(Path(request.reference))
+    if artifact is not None:
+        return _artifact_target(artifact, target)
+    return target or _default_target(request)
+
+
+def asked_options(options: EngineOptions, target: Target) -> EngineOptions:
+    """Return the options with what the target decides: precision, optimisation, inlining."""
     optimize = options.optimize and target.optimize
     return replace(options, precision=target.precision, optimize=optimize, inline=target.inline)
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import logging
-import mmap
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import onnx_ir as ir
 
@@ -21,23 +20,14 @@ from shipway.graph.damage import (
 )
 from shipway.graph.leftovers import keep_leftovers, stand_in_for_sparse
 from shipway.graph.locating import all_graphs
+from shipway.graph.outline import SMALL_BYTES, naming, parse, read_outline, skeleton
 from shipway.graph.weights import StoredTensor, WeightFile
-from shipway.graph.wire import LENGTH_DELIMITED, Buffer, Field, encode_length_delimited
-from shipway.graph.wire import iterate_fields as fields
 from shipway.source.graphs import check_graph
-from shipway.source.modelfiles import find_model_file, shown_path
-
-if TYPE_CHECKING:
-    import onnx
+from shipway.source.modelfiles import find_model_file
 
 __all__ = ["SMALL_BYTES", "load_anyway", "load_graph", "read_outline"]
 
-SMALL_BYTES = 1024
-"""Tensors up to this size are held in memory; larger ones stay in their file."""
-
-_MODEL_GRAPH, _GRAPH_INITIALIZER, _TENSOR_RAW_DATA = 7, 5, 9
 _Stored = Callable[[ir.ExternalTensor, Path, dict[str, WeightFile]], ir.TensorProtocol]
-_AGAIN = "See whether the file was copied or downloaded whole; if it was, export it again."
 
 
 def load_graph(path: Path) -> ir.Model:
@@ -92,8 +82,8 @@ def load_anyway(path: Path) -> tuple[ir.Model, tuple[str, ...]]:
 
 def _load_anyway(path: Path) -> tuple[ir.Model, tuple[str, ...]]:
     file = WeightFile(path)
-    with _naming(path):
-        proto = _parse(_skeleton(path, file))
+    with naming(path):
+        proto = parse(skeleton(path, file.fileno()))
     problems = list(mend_texts(proto))
     try:
         check_graph(proto, path)
@@ -102,7 +92,7 @@ def _load_anyway(path: Path) -> tuple[ir.Model, tuple[str, ...]]:
             raise
         problems.append(str(error))
     problems += rename_redeclared(proto)
-    with _naming(path):
+    with naming(path):
         stand_in_for_sparse(proto)
         model = _deserialize(proto)
     try:
@@ -128,52 +118,17 @@ def _quiet() -> Iterator[None]:
         log.setLevel(before)
 
 
-def read_outline(path: Path) -> onnx.ModelProto:
-    """Read a model's protobuf; the data of large initializers stay in the file.
-
-    Args:
-        path: The .onnx file.
-
-    Raises:
-        ModelError: The file is absent, truncated or not ONNX.
-    """
-    path = find_model_file(path)
-    with _naming(path):
-        return _parse(_skeleton(path, WeightFile(path)))
-
-
 def _load(path: Path) -> ir.Model:
     file = WeightFile(path)
-    with _naming(path):
-        proto = _parse(_skeleton(path, file))
+    with naming(path):
+        proto = parse(skeleton(path, file.fileno()))
     check_graph(proto, path)
-    with _naming(path):
+    with naming(path):
         stand_in_for_sparse(proto)
         model = _deserialize(proto)
         keep_leftovers(proto, model)
     _store_external(model, path, file)
     return model
-
-
-@contextmanager
-def _naming(path: Path) -> Iterator[None]:
-    """Begin messages of the layers below, which know no file, with the file's name."""
-    try:
-        yield
-    except ModelError as error:
-        raise ModelError(f"{shown_path(path)} {error}.", hint=error.hint or _AGAIN) from error
-
-
-def _parse(skeleton: bytes) -> onnx.ModelProto:
-    import onnx
-    from google.protobuf.message import DecodeError  # type: ignore[import-untyped] # ships no types
-
-    try:
-        return onnx.load_model_from_string(skeleton)
-    except DecodeError as error:
-        raise ModelError(
-            "is not an ONNX model, or is truncated: its bytes do not decode"
-        ) from error
 
 
 def _deserialize(proto: Any) -> ir.Model:
@@ -188,50 +143,6 @@ def _deserialize(proto: Any) -> ir.Model:
             f"holds what Shipway's graphs cannot carry: {reason}",
             hint="Convert sparse constants to dense ones, and maps to tensors, before.",
         ) from error
-
-
-def _skeleton(path: Path, file: WeightFile) -> bytes:
-    """Return the model's bytes with every large initializer replaced by a note of its place."""
-    with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        head: list[bytes] = []
-        graph: list[bytes] = []
-        for field in fields(data, 0, len(data)):
-            if field.number == _MODEL_GRAPH and field.kind == LENGTH_DELIMITED:
-                graph += _graph_skeleton(data, field, path.name)
-            else:
-                head.append(data[field.start : field.end])
-    body = b"".join(graph)
-    return b"".join((*head, encode_length_delimited(_MODEL_GRAPH, len(body)), body))
-
-
-def _graph_skeleton(data: Any, graph: Field, location: str) -> Iterator[bytes]:
-    for field in fields(data, graph.payload, graph.end):
-        large = field.number == _GRAPH_INITIALIZER and field.end - field.payload > SMALL_BYTES
-        raw = _raw_data(data, field) if large else None
-        if raw is None or raw.end - raw.payload <= SMALL_BYTES:
-            yield data[field.start : field.end]
-            continue
-        note = _place_note(location, raw.payload, raw.end - raw.payload)
-        tensor = data[field.payload : raw.start] + data[raw.end : field.end] + note
-        yield encode_length_delimited(_GRAPH_INITIALIZER, len(tensor)) + tensor
-
-
-def _raw_data(data: Buffer, tensor: Field) -> Field | None:
-    found = None
-    for field in fields(data, tensor.payload, tensor.end):
-        if field.number == _TENSOR_RAW_DATA:
-            found = field
-    return found
-
-
-def _place_note(location: str, offset: int, length: int) -> bytes:
-    """Return the fields of a tensor that say its data lie elsewhere: here, in the model file."""
-    import onnx
-
-    tensor = onnx.TensorProto(data_location=onnx.TensorProto.EXTERNAL)
-    for key, value in (("location", location), ("offset", offset), ("length", length)):
-        tensor.external_data.add(key=key, value=str(value))
-    return bytes(tensor.SerializeToString())
 
 
 def _store_external(

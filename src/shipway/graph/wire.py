@@ -10,7 +10,15 @@ from typing import NamedTuple, Protocol
 
 from shipway.errors import ModelError
 
-__all__ = ["LENGTH_DELIMITED", "Buffer", "Field", "encode_length_delimited", "iterate_fields"]
+__all__ = [
+    "LENGTH_DELIMITED",
+    "Buffer",
+    "Field",
+    "encode_length_delimited",
+    "iterate_fields",
+    "iterate_numbers",
+    "read_number",
+]
 
 _VARINT, _FIXED64, LENGTH_DELIMITED, _FIXED32 = 0, 1, 2, 5
 _LONGEST_VARINT_BYTES = 10
@@ -60,6 +68,25 @@ def iterate_fields(data: Buffer, begin: int, end: int) -> Iterator[Field]:
             raise ModelError(f"is truncated or no protobuf: the field at byte {position} ends late")
         yield Field(number, kind, position, payload, after)
         position = after
+
+
+def read_number(data: bytes, field: Field) -> int:
+    """Return the value of a field that is a varint or has a fixed size, as an unsigned number."""
+    if field.kind == _VARINT:
+        return _read_varint(data, field.payload, field.end)[0]
+    return int.from_bytes(data[field.payload : field.end], "little")
+
+
+def iterate_numbers(data: Buffer, packed: Field) -> Iterator[int]:
+    """Yield the varints of a packed field.
+
+    Raises:
+        ModelError: The last one is cut off.
+    """
+    position = packed.payload
+    while position < packed.end:
+        value, position = _read_varint(data, position, packed.end)
+        yield value
 
 
 def _read_varint(data: Buffer, position: int, end: int) -> tuple[int, int]:

@@ -129,6 +129,8 @@ class EngineSection:
         evaluation: `Evaluation.to_json()`; None without a data set.
         bench: `BenchResult.to_json()`, one a batch size.
         error: The message of the stage of this engine that failed, "" if none did.
+        diagnosis: `Diagnosis.to_json()` against golden; None where the tensors inside were not
+            compared.
     """
 
     name: str
@@ -140,6 +142,7 @@ class EngineSection:
     evaluation: dict[str, Any] | None
     bench: tuple[dict[str, Any], ...]
     error: str = ""
+    diagnosis: dict[str, Any] | None = None
 
     @property
     def label(self) -> str:
@@ -159,6 +162,7 @@ class EngineSection:
                 "evaluation": self.evaluation,
                 "bench": self.bench,
                 "error": self.error,
+                "diagnosis": self.diagnosis,
             }
         )
         return plain
@@ -180,6 +184,8 @@ class EngineSection:
             evaluation=_take(data, "evaluation", (dict, type(None)), where),
             bench=_take_all(data, "bench", where, _read_object),
             error=_take(data, "error", str, where),
+            # Reports from before there were diagnoses have none.
+            diagnosis=_take({"diagnosis": None} | data, "diagnosis", (dict, type(None)), where),
         )
 
 

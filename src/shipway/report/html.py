@@ -5,8 +5,10 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
+from shipway.compare.diagnosis import Diagnosis
 from shipway.report.accuracy import lay_out_accuracy
 from shipway.report.data import Report
+from shipway.report.divergence import DivergenceSection, lay_out_divergence
 from shipway.report.formats import clean_text
 from shipway.report.latency import lay_out_latency
 from shipway.report.output_error import COLUMNS, lay_out_errors
@@ -63,12 +65,22 @@ def lay_out_page(report: Report) -> dict[str, Any]:
         "accuracy": lay_out_accuracy(report),
         "errors": lay_out_errors(report),
         "error_columns": COLUMNS,
+        "divergences": _lay_out_divergences(report),
         "latency": lay_out_latency(report),
         "model": describe_model(report),
         "proof": lay_out_proof(report),
         "machine": describe_machine(report),
         "artifacts": lay_out_artifacts(report),
     }
+
+
+def _lay_out_divergences(report: Report) -> list[tuple[str, DivergenceSection]]:
+    """Return a section for each engine that was compared tensor by tensor, with its label."""
+    return [
+        (engine.label, lay_out_divergence(Diagnosis.from_json(engine.diagnosis)))
+        for engine in report.engines
+        if engine.diagnosis is not None
+    ]
 
 
 def _write_time(created: str) -> str:

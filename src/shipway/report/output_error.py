@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from shipway.compare.results import read_number
 from shipway.report.charts import Chart, Mark, Row, Scale, Shape, log_scale
 from shipway.report.data import EngineSection, Report
 from shipway.report.formats import (
@@ -24,7 +25,6 @@ __all__ = [
     "ErrorSection",
     "MetricCell",
     "lay_out_errors",
-    "read_number",
     "worst_output",
     "worst_relative_l2",
 ]
@@ -148,11 +148,6 @@ def _cell(column: Column, metrics: dict[str, Any], limits: dict[str, float]) -> 
         limit="" if limit is None else f"limit {column.write_limit(limit)}",
         where=f"slice {index}, axis {axis}" if located else "",
     )
-
-
-def read_number(value: float | str | None) -> float | None:
-    """Return a metric as a number: an infinite one is text in JSON."""
-    return float(value) if isinstance(value, str) else value
 
 
 def _relative_l2(output: dict[str, Any]) -> float | None:

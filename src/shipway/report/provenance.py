@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from shipway.compare.results import read_number
 from shipway.report.data import EngineSection, Report
 from shipway.report.formats import (
     MISSING,
@@ -16,7 +17,7 @@ from shipway.report.formats import (
     format_percent,
     format_scientific,
 )
-from shipway.report.output_error import read_number, worst_output, worst_relative_l2
+from shipway.report.output_error import worst_output, worst_relative_l2
 from shipway.tensors import TensorSpec
 
 __all__ = [

@@ -48,6 +48,8 @@ class TensorRecord:
         shape: Sizes, as it is handed out.
         statistics: Its numbers; None where an importer has only some of them.
         file: Name of its .npy file in the folder of the trace; None: its values were not kept.
+        facts: Numbers that another tool wrote of it, where neither its values nor all of its
+            statistics are known: any of `min`, `max`, `mean`, `l2`, `nan_count`, `inf_count`.
     """
 
     tap: Tap
@@ -55,6 +57,7 @@ class TensorRecord:
     shape: tuple[int, ...]
     statistics: Statistics | None = None
     file: str | None = None
+    facts: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -69,6 +72,7 @@ class TensorRecord:
             "shape": list(self.shape),
             "statistics": None if self.statistics is None else self.statistics.to_json(),
             "file": self.file,
+            **({"facts": dict(self.facts)} if self.facts else {}),
         }
 
     @classmethod
@@ -77,7 +81,12 @@ class TensorRecord:
         found = data["statistics"]
         statistics = None if found is None else Statistics.from_json(found)
         return cls(
-            Tap.from_json(data), data["dtype"], tuple(data["shape"]), statistics, data["file"]
+            Tap.from_json(data),
+            data["dtype"],
+            tuple(data["shape"]),
+            statistics,
+            data["file"],
+            data.get("facts", {}),
         )
 
 

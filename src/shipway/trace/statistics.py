@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import zlib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,17 +14,20 @@ from numpy.typing import NDArray
 
 from shipway.tensors import dtype_of
 
-__all__ = ["QUANTILES", "Statistics", "summarize"]
+__all__ = ["QUANTILES", "Statistics", "summarize", "tensor_crc"]
 
 QUANTILES = 33
 _BLOCK = 1 << 20
+_PLACES = 1 << 16
+_SEED = 20261130
 
 
 @dataclass(frozen=True, slots=True)
 class Statistics:
     """What is kept of a tensor.
 
-    Numbers are of the finite elements, in float64; None where there are none.
+    Numbers are of the finite elements, in float64; None where there are none. A sum that even
+    float64 cannot hold is infinite, and null in JSON.
 
     Args:
         count: Elements.
@@ -40,6 +44,9 @@ class Statistics:
         channel_axis: Axis of `channel_l2`: 1 from rank 3 on, else the last; None for 0-d.
         channel_l2: L2 of each slice along that axis.
         crc: CRC-32 of the bytes in C order.
+        projections: Two sums of the elements in C order, each with a weight that only its place
+            decides, as shares of `l2`: equal for the same numbers in the same order, under any
+            shape. Empty where nothing is finite, or where they were not kept.
     """
 
     count: int
@@ -54,24 +61,42 @@ class Statistics:
     channel_axis: int | None
     channel_l2: tuple[float, ...]
     crc: int
+    projections: tuple[float, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return plain data."""
-        data = asdict(self)
-        return {**data, "quantiles": list(self.quantiles), "channel_l2": list(self.channel_l2)}
+        return {
+            **{name: getattr(self, name) for name in self.__dataclass_fields__},
+            "mean": _json_number(self.mean),
+            "l2": _json_number(self.l2),
+            "quantiles": list(self.quantiles),
+            "channel_l2": [_json_number(one) for one in self.channel_l2],
+            "projections": list(self.projections),
+        }
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Statistics:
         """Read what `to_json` wrote."""
         return cls(
             **{
-                **{name: data[name] for name in cls.__dataclass_fields__},
+                **{name: data[name] for name in cls.__dataclass_fields__ if name in data},
+                "l2": _read_norm(data["l2"]),
                 "quantiles": tuple(data["quantiles"]),
-                "channel_l2": tuple(data["channel_l2"]),
+                "channel_l2": tuple(map(_read_norm, data["channel_l2"])),
+                "projections": tuple(data.get("projections", ())),
             }
         )
 
 
+def _json_number(number: float | None) -> float | None:
+    return number if number is not None and math.isfinite(number) else None
+
+
+def _read_norm(number: float | None) -> float:
+    return math.inf if number is None else number
+
+
+@np.errstate(over="ignore")
 def summarize(tensor: NDArray[Any]) -> Statistics:
     """Compute the statistics of a tensor.
 
@@ -87,7 +112,7 @@ def summarize(tensor: NDArray[Any]) -> Statistics:
     """
     dtype = dtype_of(tensor.dtype)
     contiguous = np.ascontiguousarray(tensor).reshape(tensor.shape)  # 0-d stays 0-d
-    crc = zlib.crc32(contiguous.view(np.uint8).data if tensor.ndim else contiguous.tobytes())
+    crc = tensor_crc(contiguous)
     flat = contiguous.reshape(-1)
     if dtype.name == "bfloat16":
         flat = flat.astype(np.float32)
@@ -112,7 +137,13 @@ def summarize(tensor: NDArray[Any]) -> Statistics:
         channel_axis=axis,
         channel_l2=channels,
         crc=crc,
+        projections=_projections(flat),
     )
+
+
+def tensor_crc(tensor: NDArray[Any]) -> int:
+    """Return the CRC-32 of a tensor's bytes in C order."""
+    return zlib.crc32(np.asarray(tensor, order="C").reshape(-1).view(np.uint8).data)
 
 
 def _crc_of_places(flat: NDArray[Any], nan: NDArray[np.bool_], inf: NDArray[np.bool_]) -> int:
@@ -130,12 +161,37 @@ def _square_sum(values: NDArray[Any]) -> float:
     return total
 
 
+@functools.cache
+def _weights() -> NDArray[np.float64]:
+    """Return the weights of the places in a block: one row a projection."""
+    return np.random.default_rng(_SEED).choice([-1.0, 1.0], (2, _PLACES))
+
+
+@np.errstate(all="ignore")
+def _projections(flat: NDArray[Any]) -> tuple[float, ...]:
+    sums, energy = np.zeros(2), 0.0
+    for number, start in enumerate(range(0, flat.size, _PLACES)):
+        block = flat[start : start + _PLACES].astype(np.float64)
+        energy_of = float(np.einsum("i,i->", block, block))
+        if not math.isfinite(energy_of):
+            block[~np.isfinite(block)] = 0
+            energy_of = float(np.einsum("i,i->", block, block))
+        # Every block counts with a weight of its own, so that blocks cannot change places unseen.
+        sums += np.cos([1.0 + number, 2.0 + 1.7 * number]) * (_weights()[:, : block.size] @ block)
+        energy += energy_of
+    if not energy or not math.isfinite(energy):
+        return ()
+    return tuple(map(float, sums / math.sqrt(energy)))
+
+
 def _quantiles(values: NDArray[Any]) -> tuple[float, ...]:
     if not values.size:
         return ()
     places = np.unique(
         np.linspace(0, values.size - 1, min(values.size, QUANTILES)).astype(np.int64)
     )
+    if values.itemsize > 1:  # numpy's vectorised sort is several times faster than its partition
+        return tuple(map(float, np.sort(values)[places]))
     return tuple(map(float, np.partition(values, places)[places]))
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from shipway.cli.flags import model_request, read_bounds, read_sizes, split_target
+from shipway.cli.flags import model_request, read_bounds, read_bytes, read_sizes, split_target
 from shipway.engines.target import Target
 from shipway.errors import UsageError
 from shipway.tensors import parse_spec
@@ -53,3 +53,30 @@ def test_code_and_folders_are_no_model_files(tmp_path: Path) -> None:
 def test_bounds_that_are_none_are_refused(text: str) -> None:
     with pytest.raises(UsageError, match="--bound"):
         read_bounds([text])
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [
+        ("2G", 2 << 30),
+        ("512M", 512 << 20),
+        ("512m", 512 << 20),
+        ("1.5GiB", 3 << 29),
+        ("1 kB", 1000),
+        ("2GB", 2_000_000_000),
+        (".5K", 512),
+        ("4096", 4096),
+        ("100b", 100),
+    ],
+)
+def test_sizes(text: str, size: int) -> None:
+    assert read_bytes(text, "--max-memory") == size
+
+
+@pytest.mark.parametrize(
+    "text", ["", "much", "0", "0.0G", "-1G", "1X", "1e9", "2 G B", "G", "1.2.3M"]
+)
+def test_what_is_no_size_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="--max-memory takes a size") as caught:
+        read_bytes(text, "--max-memory")
+    assert "2G" in caught.value.hint

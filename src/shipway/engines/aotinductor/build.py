@@ -12,6 +12,7 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,7 @@ from shipway.engines.aotinductor.compiler import (
     knows_native_vectors,
     require_compiler,
 )
+from shipway.engines.aotinductor.debugging import describe_debug
 from shipway.engines.aotinductor.narrowing import narrow_program, tensor_examples
 from shipway.engines.aotinductor.session import load_package
 from shipway.engines.exported import TORCH_NOISE, Signature, read_program, read_signature
@@ -35,7 +37,7 @@ from shipway.tensors import TensorSpec
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
 
-__all__ = ["main"]
+__all__ = ["answer_request", "main"]
 
 _NO_VECTORS = "INVALID_VEC_ISA"
 _DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG
@@ -43,6 +45,13 @@ _DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG
 
 def main(request_path: Path) -> None:
     """Do what the request says; an error of Shipway becomes a result, any other one ends the process."""
+    answer_request(request_path, _build)
+
+
+def answer_request(
+    request_path: Path, answer: Callable[[dict[str, Any], Path], dict[str, Any]]
+) -> None:
+    """Call `answer` with what a request file says and its folder, and write what it returns beside."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_DIE_WITH_PARENT, signal.SIGKILL)
     request = json.loads(request_path.read_text(encoding="utf-8"))
@@ -54,7 +63,7 @@ def main(request_path: Path) -> None:
 
     try:
         watch_kernels(stop)
-        result = _build(request, request_path.parent)
+        result = answer(request, request_path.parent)
     except ShipwayError as error:
         result = {"error": type(error).__name__, "message": str(error), "hint": error.hint}
     _write(result_path, result)
@@ -82,10 +91,13 @@ def _build(request: dict[str, Any], folder: Path) -> dict[str, Any]:
         with engine_errors(f"{path} cannot be rewritten to bfloat16", TORCH_NOISE):
             program = narrow_program(program, signature)
         outputs = tuple(range(len(outputs)))
+    leaves = examples if request["precision"] == "bf16" else signature.leaves(examples)
     package = folder / PACKAGE
     isa = _compile(program, package, request)
     _try(package, examples, max(outputs, default=0))
+    debug = describe_debug(program, leaves, folder) if request["debug"] else {}
     return {
+        **debug,
         "limits": [limit.to_json() for limit in limits],
         "outputs": list(outputs),
         "mutates": signature.mutates,

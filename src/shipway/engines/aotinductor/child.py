@@ -1,4 +1,4 @@
-"""Run the compiler in a child process: it may crash, and it talks a lot."""
+"""Run the compiler, and what it compiled for debugging, in a child: both may crash, and talk a lot."""
 
 from __future__ import annotations
 
@@ -17,17 +17,23 @@ from shipway.export.portable import PortableModel
 from shipway.ops.registry import all_operators
 from shipway.source.operators import operator_file
 
-__all__ = ["PACKAGE", "RESULT", "run_build"]
+__all__ = ["PACKAGE", "RESULT", "run_build", "run_dump"]
 
 PACKAGE = "model.pt2"
 """Name of the package in the work folder."""
 RESULT = "result.json"
 """Name of the file in which the child says what came of it."""
 _LAST_LINES = 5
+_BUILD = "shipway.engines.aotinductor.build"
+_DUMP = "shipway.engines.aotinductor.dump"
+_DEBUG_VARIABLES = {
+    "AOT_INDUCTOR_DEBUG_INTERMEDIATE_VALUE_PRINTER": "1",  # save the arguments of each kernel
+    "INDUCTOR_PROVENANCE": "1",  # tell which nodes of the program each kernel computes
+}
 
 
 def run_build(
-    model: PortableModel, program: Path, options: EngineOptions, work: Path
+    model: PortableModel, program: Path, options: EngineOptions, work: Path, *, debug: bool = False
 ) -> dict[str, Any]:
     """Compile `program` to the package `work / PACKAGE` and return the facts about it.
 
@@ -36,25 +42,49 @@ def run_build(
         program: The exported program.
         options: Precision, threads and settings of Inductor.
         work: An empty folder; everything the compiler leaves behind stays in it.
+        debug: Make a package whose kernels are the same, but that saves their arguments when it
+            runs; the facts describe the program and what was saved, too.
 
     Raises:
         EngineError: The compiler refuses the program, or dies.
         ModelError: The program is not usable.
     """
+    request = {**_request(model, program, options), "debug": debug}
+    return _run(_BUILD, request, work, _DEBUG_VARIABLES if debug else {}, "AOTInductor's compiler")
+
+
+def run_dump(request: dict[str, Any], work: Path) -> dict[str, Any]:
+    """Run a debug package in `work`, where it leaves its files, and return what the child says.
+
+    Args:
+        request: What `shipway.engines.aotinductor.dump` asks for, but for the operators.
+        work: An empty folder.
+
+    Raises:
+        EngineError: The package does not run, or dies.
+    """
+    request = {**request, "operators": [str(path) for path in _operator_files()]}
+    return _run(_DUMP, request, work, {}, "The debug package")
+
+
+def _run(
+    module: str, request: dict[str, Any], work: Path, variables: dict[str, str], who: str
+) -> dict[str, Any]:
+    """Run a module of ours as a program in `work` and return its result."""
     request_path, log_path = work / "request.json", work / "log.txt"
-    request_path.write_text(json.dumps(_request(model, program, options)), encoding="utf-8")
+    request_path.write_text(json.dumps(request), encoding="utf-8")
     with log_path.open("wb") as log:
         child = subprocess.run(  # noqa: S603 -- this Python, a module of ours, a file of ours
-            [sys.executable, "-m", "shipway.engines.aotinductor.build", str(request_path)],
+            [sys.executable, "-m", module, str(request_path)],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
             cwd=work,
-            env=_environment(work),
+            env={**_environment(work), **variables},
             check=False,
         )
     if child.returncode != 0:
-        raise _death(child.returncode, log_path)
+        raise _death(child.returncode, log_path, who)
     facts: dict[str, Any] = json.loads((work / RESULT).read_text(encoding="utf-8"))
     if "error" in facts:
         kind = ModelError if facts["error"] == "ModelError" else EngineError
@@ -91,11 +121,11 @@ def _environment(work: Path) -> dict[str, str]:
     }
 
 
-def _death(status: int, log_path: Path) -> EngineError:
+def _death(status: int, log_path: Path, who: str) -> EngineError:
     how = f"signal {signal.Signals(-status).name}" if status < 0 else f"exit code {status}"
     text = log_path.read_text(encoding="utf-8", errors="replace")
     lines = [line for line in text.splitlines() if line.strip()][-_LAST_LINES:]
     return EngineError(
-        f"AOTInductor's compiler died ({how}). Its last words:\n" + "\n".join(lines or ["(none)"]),
+        f"{who} died ({how}). Its last words:\n" + "\n".join(lines or ["(none)"]),
         hint="If memory ran out, close other programs; else please report these lines.",
     )

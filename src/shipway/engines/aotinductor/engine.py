@@ -15,6 +15,7 @@ from shipway.engines.aotinductor.compiler import (
     require_compiler,
 )
 from shipway.engines.aotinductor.session import AotInductorSession, load_package
+from shipway.engines.aotinductor.taps import AotInductorTapSession, source_of
 from shipway.engines.base import Availability, Device, EngineOptions, Finding
 from shipway.engines.exported import (
     TORCH_NOISE,
@@ -26,6 +27,7 @@ from shipway.engines.exported import (
 from shipway.engines.operators import effective_operators
 from shipway.engines.requests import engine_errors, require_precision, thread_count
 from shipway.engines.staging import Maker, copy_file, placed, staged
+from shipway.engines.tapping import DEFAULT_TAP_BYTES
 from shipway.errors import EngineError, EngineMissing, ShipwayError
 from shipway.export.portable import PortableModel
 from shipway.ops.adoption import foreign_overloads
@@ -134,6 +136,29 @@ class AotInductorEngine:
         with engine_errors(f"{_TITLE} cannot load {artifact.path}", TORCH_NOISE):
             package = load_package(artifact.path)
         return AotInductorSession(artifact, package, _effective(artifact))
+
+    def open_taps(
+        self,
+        artifact: Artifact,
+        options: EngineOptions,
+        *,
+        max_bytes: int = DEFAULT_TAP_BYTES,  # noqa: ARG002 -- values go through the disk, one by one
+    ) -> AotInductorTapSession:
+        """Load a package and compile its debug build; see `shipway.engines.aotinductor.taps`.
+
+        Raises:
+            EngineMissing: torch or a C++ compiler is not installed.
+            EngineError: The package was compiled for something else than is here or asked for, or
+                the compiler fails.
+            ModelError: The artifact, or the program it was compiled from, changed or is gone.
+        """
+        session = self.load(artifact, options)
+        try:
+            require_compiler()
+            return AotInductorTapSession(session, artifact, source_of(artifact))
+        except ShipwayError:
+            session.close()
+            raise
 
 
 def _require_options(options: EngineOptions) -> None:

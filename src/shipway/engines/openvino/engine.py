@@ -20,17 +20,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shipway.artifact import Artifact
-from shipway.engines.base import (
-    PRECISIONS,
-    Availability,
-    BaseSession,
-    Device,
-    EngineOptions,
-    Finding,
-)
+from shipway.engines.base import Availability, BaseSession, Device, EngineOptions, Finding
 from shipway.engines.onnxfile import bfloat16_findings, copy_onnx, read_onnx, require_onnx
 from shipway.engines.openvino.kernels import extension_of
 from shipway.engines.openvino.runtime import INSTALL, NOISE, TITLE, runtime
+from shipway.engines.openvino.settings import (
+    config_of,
+    device_of,
+    effective_settings,
+    require_granted,
+    require_options,
+)
+from shipway.engines.openvino.taps import OpenVinoTapSession
 from shipway.engines.operators import (
     describe_operators,
     drop_bodies,
@@ -39,13 +40,9 @@ from shipway.engines.operators import (
     operators_in,
     require_kernel,
 )
-from shipway.engines.requests import (
-    engine_errors,
-    raise_errors,
-    require_precision,
-    thread_count,
-)
+from shipway.engines.requests import engine_errors, raise_errors
 from shipway.engines.staging import Maker, placed, staged
+from shipway.engines.tapping import DEFAULT_TAP_BYTES
 from shipway.environment import package_version
 from shipway.errors import EngineError, EngineMissing, ShipwayError
 from shipway.export.portable import PortableModel
@@ -88,7 +85,7 @@ class OpenVinoEngine:
         try:
             path = require_onnx(model, TITLE)
             read_onnx(path, model)
-            _require_options(options)
+            require_options(options)
             findings = _findings(model)
             if not any(finding.severity == "error" for finding in findings):
                 with tempfile.TemporaryDirectory(prefix="shipway-") as scratch:
@@ -142,7 +139,7 @@ class OpenVinoEngine:
         ov = runtime()
         path = require_onnx(model, TITLE)
         read_onnx(path, model)
-        _require_options(options)
+        require_options(options)
         raise_errors(TITLE, _findings(model))
         target = _MAKER.target(path, folder)
         with tempfile.TemporaryDirectory(prefix="shipway-") as lowered, staged(target) as scratch:
@@ -164,15 +161,33 @@ class OpenVinoEngine:
             ModelError: The artifact changed since it was made.
         """
         ov = runtime()
-        _require_options(options)
+        require_options(options)
         _MAKER.open(artifact)
         core = ov.Core()
         kernels = _add_kernels(core, artifact)
-        config = _config(options)
+        config = config_of(options)
         with engine_errors(f"{TITLE} cannot load {artifact.path}", NOISE):
-            compiled = core.compile_model(str(artifact.path), _device(core, options), config)
-        _require_granted(compiled, config)
+            compiled = core.compile_model(str(artifact.path), device_of(core, options), config)
+        require_granted(compiled, config)
         return OpenVinoSession(artifact, core, compiled, options, kernels)
+
+    def open_taps(
+        self, artifact: Artifact, options: EngineOptions, *, max_bytes: int = DEFAULT_TAP_BYTES
+    ) -> OpenVinoTapSession:
+        """Load an artifact so that its tensors can be read; see `shipway.engines.openvino.taps`.
+
+        Raises:
+            EngineMissing: openvino is not installed.
+            EngineError: The model does not compile, or an option was not granted.
+            ModelError: The artifact changed since it was made.
+        """
+        session = self.load(artifact, options)
+        device = device_of(session.core, options)
+        try:
+            return OpenVinoTapSession(session, device, config_of(options), artifact.path, max_bytes)
+        except ShipwayError:
+            session.close()
+            raise
 
 
 class OpenVinoSession(BaseSession):
@@ -187,11 +202,14 @@ class OpenVinoSession(BaseSession):
         kernels: Mapping[str, str],
     ) -> None:
         """Find the ports of the inputs and outputs, and read back what OpenVINO has granted."""
-        effective = {**_effective(compiled, options), **effective_operators(artifact, kernels)}
+        effective = {
+            **effective_settings(compiled, options),
+            **effective_operators(artifact, kernels),
+        }
         super().__init__(artifact.inputs, artifact.outputs, effective)
         # Core and model stay together: dropping a Core that loaded an extension crashes its models.
-        self._core: Any = core
-        self._compiled: Any = compiled
+        self.core: Any = core
+        self.compiled: Any = compiled
         self._in = {spec.name: _port(compiled.inputs, spec) for spec in self.inputs}
         self._out = {spec.name: _port(compiled.outputs, spec) for spec in self.outputs}
         self._idle: list[InferRequest] = []
@@ -203,28 +221,39 @@ class OpenVinoSession(BaseSession):
         return sizes
 
     def _run(self, feeds: Tensors) -> dict[str, NDArray[Any]]:
-        arrays = {self._in[name]: _shareable(value) for name, value in feeds.items()}
         with engine_errors(f"{TITLE} failed while running", NOISE):
             request = self._take_request()
-            # infer() loses every error of a run on one thread (2026.4); wait() raises it.
-            request.start_async(arrays, share_inputs=True)
-            request.wait()
-            # The next run overwrites them.
-            outputs = {
-                name: np.array(request.get_output_tensor(index).data)
-                for name, index in self._out.items()
-            }
+            self.infer(request, feeds)
+            outputs = self.results(request)
             self._idle.append(request)
         return outputs
 
+    def infer(self, request: InferRequest, feeds: Tensors) -> None:
+        """Run a request of this model, or of one with the same inputs, with feeds that were checked."""
+        arrays = {self._in[name]: _shareable(value) for name, value in feeds.items()}
+        # infer() loses every error of a run on one thread (2026.4); wait() raises it.
+        request.start_async(arrays, share_inputs=True)
+        request.wait()
+
+    def results(self, request: InferRequest) -> dict[str, NDArray[Any]]:
+        """Return copies of the outputs of a request that ran; the next run overwrites them."""
+        return {
+            name: np.array(request.get_output_tensor(index).data)
+            for name, index in self._out.items()
+        }
+
+    def in_order(self, feeds: Tensors) -> list[NDArray[Any]]:
+        """Return the feeds in the order of the model's own inputs."""
+        return [feeds[name] for name in sorted(self._in, key=self._in.__getitem__)]
+
     def _take_request(self) -> InferRequest:
         with self._lock:
-            return self._idle.pop() if self._idle else self._compiled.create_infer_request()
+            return self._idle.pop() if self._idle else self.compiled.create_infer_request()
 
     def _release(self) -> None:
         self._idle.clear()
-        self._compiled = None
-        self._core = None
+        self.compiled = None
+        self.core = None
 
 
 def _has_operator(node: ir.Node) -> bool:
@@ -298,68 +327,6 @@ def _explain_operators(error: Exception) -> None:
         f"in {TITLE} {package_version('openvino')}.",
         hint="Export the model with this operator written in standard ones.",
     ) from error
-
-
-def _require_options(options: EngineOptions) -> None:
-    require_precision(TITLE, options, PRECISIONS, "")
-    if not options.optimize:
-        raise EngineError(
-            f"{TITLE} has no switch that turns its graph optimisation off.",
-            hint="Take --engine onnxruntime for a run without optimisation.",
-        )
-
-
-def _device(core: Core, options: EngineOptions) -> str:
-    devices: list[str] = core.available_devices
-    wanted = options.device or "CPU"
-    for name in devices:
-        if name.lower() == wanted.lower():
-            return name
-    raise EngineError(
-        f"{TITLE} has no device '{options.device}' here.", hint=f"Devices: {', '.join(devices)}."
-    )
-
-
-def _config(options: EngineOptions) -> dict[str, str]:
-    return {
-        "INFERENCE_PRECISION_HINT": options.precision,
-        "INFERENCE_NUM_THREADS": str(thread_count(options)),
-        "NUM_STREAMS": "1",
-        "PERFORMANCE_HINT": "LATENCY",
-        **options.extra,
-    }
-
-
-def _require_granted(compiled: CompiledModel, config: Mapping[str, str]) -> None:
-    for name in ("INFERENCE_PRECISION_HINT", "INFERENCE_NUM_THREADS", "NUM_STREAMS"):
-        granted = _property(compiled, name)
-        if granted != config[name]:
-            raise EngineError(
-                f"Asked {TITLE} for {name}={config[name]}; it granted {granted} on this machine.",
-                hint=f"Ask for {granted}, or for another engine.",
-            )
-
-
-def _property(compiled: CompiledModel, name: str) -> str:
-    value = compiled.get_property(name)
-    return value.to_string() if hasattr(value, "to_string") else str(value)
-
-
-def _effective(compiled: CompiledModel, options: EngineOptions) -> Mapping[str, str]:
-    devices = compiled.get_property("EXECUTION_DEVICES")
-    return {
-        "runtime": TITLE,
-        "version": package_version("openvino"),
-        "provider": ",".join(devices),
-        "device": ",".join(devices),
-        "precision": _property(compiled, "INFERENCE_PRECISION_HINT"),
-        "threads": _property(compiled, "INFERENCE_NUM_THREADS"),
-        "streams": _property(compiled, "NUM_STREAMS"),
-        "hint": _property(compiled, "PERFORMANCE_HINT"),
-        "pinning": _property(compiled, "ENABLE_CPU_PINNING"),
-        "optimization": "all",
-        **{name: _property(compiled, name) for name in options.extra},
-    }
 
 
 def _port(ports: list[Any], spec: TensorSpec) -> int:

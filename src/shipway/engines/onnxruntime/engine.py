@@ -6,10 +6,9 @@ precision needs another model, not another option.
 
 from __future__ import annotations
 
-import functools
-import re
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,12 +24,24 @@ from shipway.engines.base import (
     Finding,
 )
 from shipway.engines.onnxfile import (
-    Operator,
     bfloat16_findings,
     copy_onnx,
     read_onnx,
     require_onnx,
 )
+from shipway.engines.onnxruntime.runtime import (
+    INSTALL,
+    NOISE,
+    PROVIDER_SUFFIX,
+    TITLE,
+    custom_operators,
+    is_known,
+    kernel_libraries,
+    open_session,
+    runtime,
+    versioned_title,
+)
+from shipway.engines.onnxruntime.taps import OnnxRuntimeTaps
 from shipway.engines.operators import (
     describe_operators,
     effective_operators,
@@ -42,39 +53,23 @@ from shipway.engines.operators import (
 from shipway.engines.requests import (
     engine_errors,
     raise_errors,
-    require_precision,
-    thread_count,
 )
 from shipway.engines.staging import Maker, placed, staged
-from shipway.environment import package_version
-from shipway.errors import EngineError, EngineMissing, ShipwayError
+from shipway.engines.tapping import DEFAULT_TAP_BYTES
+from shipway.errors import EngineMissing, ShipwayError
 from shipway.export.portable import PortableModel
-from shipway.ops.kernel_library import KernelLibrary, libraries_of, library_of
+from shipway.graph.outline import read_outline
+from shipway.ops.kernel_library import library_of
 from shipway.tensors import Tensors
 
 if TYPE_CHECKING:
-    from types import ModuleType
-
     from onnx import ModelProto
     from onnxruntime import InferenceSession
 
 __all__ = ["OnnxRuntimeEngine", "resolve_types"]
 
-_TITLE = "ONNX Runtime"
-_INSTALL = "pip install onnxruntime"
-_CPU = "CPUExecutionProvider"
-_PROVIDER_SUFFIX = "ExecutionProvider"
-_SILENT_LOG = 4  # ORT_LOGGING_LEVEL_FATAL: what matters is raised as well
-_CONFIG_WORDS = frozenset({"ep", "memory", "mlas", "optimization", "session"})
 _MAKER = Maker("onnxruntime", "onnx", ".onnx")
 _KERNEL = "native kernel"
-_NOISE = re.compile(
-    r"\[ONNXRuntimeError\] : \d+ : \w+ : |Load model from .*? failed:|Fatal error: "
-    r"|Non-zero status code returned while running |Status Message: |/\S+?\.(?:h|cc):\d+ .*?\) "
-)
-_OPSET = re.compile(
-    r"Opset (\d+) is under development.*?domain (\S+) is till opset (\d+)", re.DOTALL
-)
 
 
 class OnnxRuntimeEngine:
@@ -85,11 +80,11 @@ class OnnxRuntimeEngine:
     def probe(self) -> Availability:
         """Say which version and execution providers there are."""
         try:
-            ort = _runtime()
+            ort = runtime()
         except EngineMissing as error:
-            return Availability(installed=False, why=str(error), install=_INSTALL)
+            return Availability(installed=False, why=str(error), install=INSTALL)
         devices = tuple(
-            Device(provider.removesuffix(_PROVIDER_SUFFIX), provider)
+            Device(provider.removesuffix(PROVIDER_SUFFIX), provider)
             for provider in ort.get_available_providers()
         )
         return Availability(installed=True, version=ort.__version__, devices=devices)
@@ -97,14 +92,14 @@ class OnnxRuntimeEngine:
     def check(self, model: PortableModel, options: EngineOptions) -> list[Finding]:
         """Find what ONNX Runtime will not take: operators, opset, dtypes, a broken file."""
         try:
-            path = require_onnx(model, _TITLE)
+            path = require_onnx(model, TITLE)
             findings = _findings(model, read_onnx(path, model))
             if not any(finding.severity == "error" for finding in findings):
                 with tempfile.TemporaryDirectory(prefix="shipway-") as scratch:
                     lowered = require_onnx(
-                        self.lower(model, Path(scratch), inline=options.inline), _TITLE
+                        self.lower(model, Path(scratch), inline=options.inline), TITLE
                     )
-                    _open(lowered, options, _libraries(read_onnx(lowered)))
+                    open_session(lowered, options, kernel_libraries(read_onnx(lowered)))
         except EngineMissing:
             raise
         except ShipwayError as error:
@@ -121,7 +116,7 @@ class OnnxRuntimeEngine:
             ModelError: The file is absent, truncated or not ONNX.
             OutputError: `folder` cannot be written to.
         """
-        path = require_onnx(model, _TITLE)
+        path = require_onnx(model, TITLE)
         return lower_operators(
             model, path, folder, lambda op: not inline and library_of(op) is not None
         )
@@ -135,12 +130,12 @@ class OnnxRuntimeEngine:
             ModelError: The file is absent, truncated or not ONNX.
             OutputError: `folder` cannot be written to.
         """
-        _runtime()
-        path = require_onnx(model, _TITLE)
+        runtime()
+        path = require_onnx(model, TITLE)
         proto = read_onnx(path, model)
-        raise_errors(_TITLE, _findings(model, proto))
-        libraries = _libraries(proto)
-        _open(path, options, libraries)
+        raise_errors(TITLE, _findings(model, proto))
+        libraries = kernel_libraries(proto)
+        open_session(path, options, libraries)
         target = _MAKER.target(path, folder)
         facts = {
             "float_types": _float_types(proto),
@@ -161,13 +156,35 @@ class OnnxRuntimeEngine:
             EngineError: The session does not start, or an option was not granted.
             ModelError: The artifact changed since it was made.
         """
-        _runtime()
+        runtime()
         _MAKER.open(artifact)
         proto = read_onnx(artifact.path)
-        raise_errors(_TITLE, unknown_findings(proto, _title(), _is_known))
+        raise_errors(TITLE, unknown_findings(proto, versioned_title(), is_known))
         _require_kernels(artifact, proto)
-        session = _open(artifact.path, options, _libraries(proto))
+        session = open_session(artifact.path, options, kernel_libraries(proto))
         return OnnxRuntimeSession(artifact, session, options)
+
+    def open_taps(
+        self, artifact: Artifact, options: EngineOptions, *, max_bytes: int = DEFAULT_TAP_BYTES
+    ) -> OnnxRuntimeTaps:
+        """Load an artifact so that every tensor of its optimised graph can be read.
+
+        A tapped run holds little more than a plain one: what is computed is handed out segment by
+        segment. It takes one untapped run more, whose outputs it is held against.
+
+        Raises:
+            EngineMissing: onnxruntime is not installed.
+            EngineError: The session does not start, or an option was not granted.
+            ModelError: The artifact changed since it was made.
+        """
+        runtime()
+        _MAKER.open(artifact)
+        outline = read_outline(artifact.path)
+        raise_errors(TITLE, unknown_findings(outline, versioned_title(), is_known))
+        _require_kernels(artifact, outline)
+        return OnnxRuntimeTaps(
+            artifact, outline, options, partial(_effective, artifact, options), max_bytes
+        )
 
 
 class OnnxRuntimeSession(BaseSession):
@@ -177,14 +194,14 @@ class OnnxRuntimeSession(BaseSession):
         self, artifact: Artifact, session: InferenceSession, options: EngineOptions
     ) -> None:
         """Read back what ONNX Runtime has granted."""
-        super().__init__(artifact.inputs, artifact.outputs, _effective(artifact, session, options))
+        super().__init__(artifact.inputs, artifact.outputs, _effective(artifact, options, session))
         self._session: Any = session
         self._names = [spec.name for spec in self.outputs]
 
     def _run(self, feeds: Tensors) -> dict[str, NDArray[Any]]:
         session = self._session
         arrays = {name: np.asarray(value, order="C") for name, value in feeds.items()}
-        with engine_errors(f"{_TITLE} failed while running", _NOISE):
+        with engine_errors(f"{TITLE} failed while running", NOISE):
             outputs = session.run(self._names, arrays)
         return dict(zip(self._names, outputs, strict=True))
 
@@ -205,55 +222,22 @@ def resolve_types(path: Path, options: EngineOptions) -> dict[str, str]:
         ModelError: The file is absent, truncated or not ONNX.
     """
     proto = read_onnx(path)
-    raise_errors(_TITLE, unknown_findings(proto, _title(), _is_known))
-    session = _open(path, options, _libraries(proto))
+    raise_errors(TITLE, unknown_findings(proto, versioned_title(), is_known))
+    session = open_session(path, options, kernel_libraries(proto))
     return {value.name: value.type for value in session.get_outputs()}
 
 
-def _runtime() -> ModuleType:
-    try:
-        import onnxruntime
-    except (ImportError, OSError) as error:  # OSError: a library of it does not load
-        why = "" if package_version("onnxruntime") == "" else str(error)
-        raise EngineMissing("onnxruntime", install=_INSTALL, why=why) from error
-    module: ModuleType = onnxruntime
-    return module
-
-
 def _findings(model: PortableModel, proto: ModelProto) -> list[Finding]:
-    unknown = unknown_findings(proto, _title(), _is_known)
-    return [*unknown, *bfloat16_findings(model, _TITLE)]
-
-
-def _title() -> str:
-    return f"{_TITLE} {_runtime().__version__}"
-
-
-def _libraries(proto: ModelProto) -> tuple[KernelLibrary, ...]:
-    """Return the libraries with the kernels of a model's custom operators."""
-    return libraries_of(operators_in(proto).values())
+    unknown = unknown_findings(proto, versioned_title(), is_known)
+    return [*unknown, *bfloat16_findings(model, TITLE)]
 
 
 def _require_kernels(artifact: Artifact, proto: ModelProto) -> None:
     """Refuse a model that was compiled where its operators had kernels, and here they have none."""
     bodies = {function.name for function in proto.functions}
-    for op in operators_in(proto).values():
+    for op in custom_operators(proto).values():
         if op.onnx_name not in bodies:
             require_kernel(artifact, op, "onnxruntime")
-
-
-def _is_known(operator: Operator) -> bool:
-    known = _known_operators()
-    return not known or operator in known
-
-
-@functools.cache
-def _known_operators() -> set[tuple[str, str]]:
-    """Every operator with a schema; empty where this build of ONNX Runtime does not tell."""
-    from onnxruntime.capi import onnxruntime_pybind11_state as state
-
-    list_schemas = getattr(state, "get_all_operator_schema", list)
-    return {(schema.domain, schema.name) for schema in list_schemas()}
 
 
 def _float_types(proto: ModelProto) -> list[str]:
@@ -265,97 +249,18 @@ def _float_types(proto: ModelProto) -> list[str]:
     return sorted(names[kind] for kind in types & set(names) - {TensorProto.UNDEFINED})
 
 
-def _open(
-    path: Path, options: EngineOptions, libraries: Sequence[KernelLibrary]
-) -> InferenceSession:
-    require_precision(
-        _TITLE,
-        options,
-        {"f32"},
-        "It computes in the dtypes of the model: convert the model, or take openvino.",
-    )
-    provider = _provider(options.device)
-    settings = _settings(options, provider)
-    for library in libraries:
-        settings.register_custom_ops_library(str(library.path))
-    with engine_errors(f"{_TITLE} cannot load {path}", _NOISE):
-        try:
-            session = _runtime().InferenceSession(str(path), settings, providers=[provider])
-        except Exception as error:
-            _explain_opset(path, error)
-            raise
-    granted = session.get_providers()
-    if granted[0] != provider:
-        raise EngineError(f"Asked for {provider}, {_TITLE} granted {', '.join(granted)}.")
-    return session
-
-
-def _explain_opset(path: Path, error: Exception) -> None:
-    match = _OPSET.search(str(error))
-    if match is None:
-        return
-    opset, domain, newest = match.groups()
-    version = _runtime().__version__
-    raise EngineError(
-        f"{path} has opset {opset} of {domain}; {_TITLE} {version} supports up to {newest}.",
-        hint=f"Export again with --opset {newest}, or upgrade: {_INSTALL} --upgrade.",
-    ) from error
-
-
-def _provider(device: str) -> str:
-    """Return the execution provider for a device name ("CUDA"); "" is the CPU."""
-    available: list[str] = _runtime().get_available_providers()
-    wanted = (device or "CPU").removesuffix(_PROVIDER_SUFFIX) + _PROVIDER_SUFFIX
-    for provider in available:
-        if provider.lower() == wanted.lower():
-            return provider
-    raise EngineError(
-        f"{_TITLE} has no device '{device}' here.",
-        hint=f"Devices: {', '.join(name.removesuffix(_PROVIDER_SUFFIX) for name in available)}.",
-    )
-
-
-def _settings(options: EngineOptions, provider: str) -> Any:
-    ort = _runtime()
-    settings = ort.SessionOptions()
-    settings.log_severity_level = _SILENT_LOG
-    settings.intra_op_num_threads = thread_count(options)
-    settings.inter_op_num_threads = 1
-    if not options.optimize:
-        settings.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    entries = _config_entries(options)
-    if provider != _CPU:
-        # Without this, nodes the device lacks would run on the CPU without a word.
-        entries.setdefault("session.disable_cpu_ep_fallback", "1")
-    for key, value in entries.items():
-        settings.add_session_config_entry(key, value)
-    return settings
-
-
-def _config_entries(options: EngineOptions) -> dict[str, str]:
-    """Return the extra options, which are session configuration entries of ONNX Runtime."""
-    # ONNX Runtime ignores a key it does not know, so at least its first word must be one of theirs.
-    strange = [key for key in options.extra if key.partition(".")[0] not in _CONFIG_WORDS]
-    if strange:
-        raise EngineError(
-            f"{_TITLE} has no option {', '.join(strange)}.",
-            hint="Options are session configuration entries, such as session.intra_op.allow_spinning.",
-        )
-    return dict(options.extra)
-
-
 def _effective(
-    artifact: Artifact, session: InferenceSession, options: EngineOptions
+    artifact: Artifact, options: EngineOptions, session: InferenceSession
 ) -> Mapping[str, str]:
-    ort = _runtime()
+    ort = runtime()
     settings = session.get_session_options()
     off = settings.graph_optimization_level == ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     provider = session.get_providers()[0]
     return {
-        "runtime": _TITLE,
+        "runtime": TITLE,
         "version": ort.__version__,
         "provider": provider,
-        "device": provider.removesuffix(_PROVIDER_SUFFIX),
+        "device": provider.removesuffix(PROVIDER_SUFFIX),
         "precision": "+".join(artifact.made.get("float_types", [])) or "f32",
         "threads": str(settings.intra_op_num_threads),
         "optimization": "off" if off else "all",

@@ -1,0 +1,183 @@
+"""Which tensors beyond their limits are at fault, and why; the others are explained."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from shipway.compare.cause.finding import find_cause
+from shipway.compare.cause.precision import explains_precision
+from shipway.compare.diagnosis import Cause, Culprit, TensorComparison
+from shipway.compare.matching import Matching
+from shipway.compare.reordering import arrange
+from shipway.compare.replay import write_replay
+from shipway.tensors import Tensors
+from shipway.trace.golden import Golden, Piece
+
+__all__ = ["Evidence", "find_culprits"]
+
+_READERS = 3
+_NEAR = 64
+
+
+@dataclass(slots=True, eq=False)
+class Evidence:
+    """What a culprit is judged on.
+
+    Args:
+        golden: What is taken as right.
+        feeds: Every input of the model by name.
+        read: Returns the engine's tensor of a name.
+        matching: Which of them is which of golden's.
+        precision: What the engine computed in.
+        most: How many culprits to look into.
+        replay: Folder for the pieces that show a fault; None: none are written.
+    """
+
+    golden: Golden
+    feeds: Tensors
+    read: Callable[[str], NDArray[Any] | None]
+    matching: Matching
+    precision: str
+    most: int
+    replay: Path | None = None
+    shown: dict[str, list[str]] = field(init=False)
+    shapes: dict[str, tuple[int, ...]] = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Turn the matching round."""
+        self.shown = self.matching.by_golden()
+        self.shapes = {}
+
+    def piece(self, name: str) -> Piece:
+        """Return golden's operators between tensors that the engine shows and this one."""
+        return self.golden.piece(name, self.shown.keys() - {name})
+
+    def feeds_of(self, piece: Piece) -> dict[str, NDArray[Any]]:
+        """Return what a piece starts from: the engine's own tensors."""
+        found = {}
+        for name in piece.inputs:
+            value = self.actual(name) if name in self.shown else None
+            found[name] = self.feeds[self._input_name(name)] if value is None else value
+        return found
+
+    def _input_name(self, name: str) -> str:
+        """Return what the model calls an input: the program may call it otherwise."""
+        names = next(tap.names for tap in self.golden.taps if tap.name == name)
+        return next((one for one in names if one in self.feeds), name)
+
+    def actual(self, golden: str) -> NDArray[Any] | None:
+        """Return the engine's tensor for a golden one, in golden's shape."""
+        name = self.shown[golden][-1]
+        value, shape = self.read(name), self.shapes.get(golden)
+        if value is None or shape is None:
+            return value
+        return arrange(value, self.matching.pairs[name][1], shape)
+
+
+@dataclass(slots=True)
+class _Search:
+    evidence: Evidence
+    tensors: Sequence[TensorComparison]
+    culprits: list[Culprit] = field(default_factory=list)
+    guilty: dict[str, str] = field(default_factory=dict)
+    """For each operator of a culprit's piece, the tensor of that culprit."""
+
+    def run(self) -> Iterator[TensorComparison]:
+        for tensor in self.tensors:
+            yield tensor if tensor.verdict.passed else self._look_into(tensor)
+
+    def _look_into(self, tensor: TensorComparison) -> TensorComparison:
+        evidence = self.evidence
+        actual = evidence.read(tensor.actual)
+        if actual is None:
+            return tensor
+        actual = arrange(actual, tensor.match, tensor.shape)
+        piece = evidence.piece(tensor.golden)
+        operators = [one.name for one in piece.operators]
+        before = next((self.guilty[name] for name in operators if name in self.guilty), None)
+        if before is not None:
+            return replace(tensor, explained=f"computed with operators of '{before}', at fault")
+        feeds = evidence.feeds_of(piece)
+        golden = piece.run(feeds)
+        why = explains_precision(piece, feeds, golden, actual, evidence.precision)
+        if why:
+            return replace(tensor, explained=why)
+        self.guilty |= dict.fromkeys(operators, tensor.golden)
+        self.culprits.append(self._accuse(tensor, piece, feeds, (golden, actual)))
+        return tensor
+
+    def _accuse(
+        self,
+        tensor: TensorComparison,
+        piece: Piece,
+        feeds: Tensors,
+        pair: tuple[NDArray[Any], NDArray[Any]],
+    ) -> Culprit:
+        evidence = self.evidence
+        if len(self.culprits) >= evidence.most:
+            cause = Cause("unknown", f"not looked into: only the first {evidence.most} are")
+        else:
+            cause = find_cause(*pair, precision=evidence.precision, piece=piece, feeds=feeds)
+        folder = ""
+        if evidence.replay is not None and len(self.culprits) < evidence.most:
+            folder = str(
+                write_replay(evidence.replay, len(self.culprits), piece, feeds, *pair, cause=cause)
+            )
+        known = {one.golden: one for one in self.tensors}
+        return Culprit(
+            tensor=tensor,
+            cause=cause,
+            operators=tuple((one.name, one.op) for one in piece.operators),
+            inputs={name: known[name].severity for name in piece.inputs if name in known},
+            readers=self._readers(tensor),
+            effect=self._effect(tensor, known),
+            replay=folder,
+        )
+
+    def _readers(self, tensor: TensorComparison) -> dict[str, float]:
+        """Return the next tensors that are computed from this one."""
+        found: dict[str, float] = {}
+        behind = (one for one in self.tensors if one.order > tensor.order)
+        for _, one in zip(range(_NEAR), behind, strict=False):
+            if tensor.golden in self.evidence.piece(one.golden).inputs:
+                found[one.golden] = one.severity
+            if len(found) == _READERS:
+                break
+        return found
+
+    def _effect(
+        self, tensor: TensorComparison, known: Mapping[str, TensorComparison]
+    ) -> dict[str, float | None]:
+        found: dict[str, float | None] = {}
+        for output, name in self.evidence.golden.outputs.items():
+            if name not in known:
+                continue
+            way = self.evidence.golden.piece(name, {tensor.golden})
+            if name == tensor.golden or tensor.golden in way.inputs:
+                found[output] = known[name].accumulated.relative_l2
+        return found
+
+
+def find_culprits(
+    evidence: Evidence, tensors: Sequence[TensorComparison]
+) -> tuple[list[TensorComparison], list[Culprit]]:
+    """Find what is at fault among tensors beyond their limits.
+
+    A tensor is not at fault where rounding to the engine's precision alone makes such an error, or
+    where it shares operators with a culprit before it: the engine does not show what lies between.
+
+    Args:
+        evidence: What to judge on.
+        tensors: All that were compared, in the golden's order of execution.
+
+    Returns:
+        The tensors, with what explains those that are not at fault; and the culprits, in order.
+    """
+    evidence.shapes = {one.golden: one.shape for one in tensors}
+    search = _Search(evidence, tensors)
+    return list(search.run()), search.culprits

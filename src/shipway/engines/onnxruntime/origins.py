@@ -1,0 +1,191 @@
+"""What each value of an optimised graph holds, in the names of the model ONNX Runtime was given."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator, Mapping
+from typing import TYPE_CHECKING
+
+from shipway.engines.onnxruntime.layout import NCHWC, REORDERS
+from shipway.graph.segments import SegmentedGraph
+
+if TYPE_CHECKING:
+    from onnx import NodeProto, TypeProto
+
+__all__ = ["Origins"]
+
+_BLOCKED_NAME = re.compile(r"(.*)_nchwc(?:_token_\d+)?")
+_SUM_INPUT = 3
+_INSERTED_CAST = "InsertedPrecisionFreeCast_"
+
+
+class Origins:
+    """The names that can be told from the structure; `compare.matching` tells the others by content.
+
+    Args:
+        original: The model as it was given.
+        optimised: What ONNX Runtime made of it.
+        blocked: Its values in the blocked layout.
+        types: Types of values of the original, as far as they are known.
+    """
+
+    def __init__(
+        self,
+        original: SegmentedGraph,
+        optimised: SegmentedGraph,
+        blocked: Collection[str],
+        types: Mapping[str, TypeProto],
+    ) -> None:
+        """Walk the optimised graph once, forwards."""
+        self._blocked = blocked
+        self._types = types
+        self._original = original
+        self._optimised = optimised
+        self._readers = _readers_of(original)
+        self._by_name = {node.name: node for node in original.nodes if node.name}
+        self._names: dict[str, str] = {name: name for name in original.inputs}
+        for node in optimised.nodes:
+            self._visit(node)
+        self._name_by_reader()
+        self._varying = original.varying()
+        self._claimed = {*self._names.values()}
+
+    def names_of(self, value: str) -> tuple[str, ...]:
+        """Return the name of the original tensor a value holds; () where it cannot be told."""
+        return (self._names[value],) if value in self._names else ()
+
+    def covers(self, value: str) -> tuple[str, ...]:
+        """Return the original values that were computed on the way to this one and are no more."""
+        name = self._names.get(value)
+        if name is None or name not in self._original.maker:
+            return ()
+        found: set[int] = set()
+        pending = [name]
+        while pending:
+            index = self._original.maker[pending.pop()]
+            if index in found:
+                continue
+            found.add(index)
+            pending += [
+                read
+                for read in self._original.reads[index]
+                if read in self._varying and read not in self._claimed
+            ]
+        made = (one for index in sorted(found) for one in self._original.nodes[index].output)
+        return tuple(one for one in made if one and one != name and one not in self._claimed)
+
+    def nodes_behind(self, value: str) -> Iterator[NodeProto]:
+        """Yield the original nodes that compute a value and what leads to it, nearest first."""
+        name = self._names.get(value, value)
+        while name in self._original.maker:
+            index = self._original.maker[name]
+            yield self._original.nodes[index]
+            reads = [one for one in self._original.reads[index] if one in self._varying]
+            if not reads:
+                return
+            name = reads[0]
+
+    def _visit(self, node: NodeProto) -> None:
+        for position, output in enumerate(node.output):
+            name = self._name(node, position, output) if output else None
+            if name is not None:
+                self._names[output] = name
+
+    def _name(self, node: NodeProto, position: int, output: str) -> str | None:
+        plain = output.removeprefix(_INSERTED_CAST)
+        if plain in self._original.maker:
+            return plain
+        if self._moves_only(node):
+            return self._names.get(node.input[0])
+        if node.domain == NCHWC:
+            return self._name_of_blocked(node)
+        if node.op_type == "QuickGelu":
+            return self._name_of_gelu(node)
+        return self._same_node(node, position)
+
+    def _name_of_blocked(self, node: NodeProto) -> str | None:
+        """ONNX Runtime names such a node by the value it came from, before it took in more."""
+        match = _BLOCKED_NAME.fullmatch(node.name.removeprefix(_INSERTED_CAST))
+        if match is None or match[1] not in self._original.maker:
+            return None
+        name = match[1]
+        if len(node.input) > _SUM_INPUT and node.input[_SUM_INPUT]:
+            name = self._follow(name, "Add")
+        activation = next(
+            (one.s.decode() for one in node.attribute if one.name == "activation"), ""
+        )
+        maker = self._original.nodes[self._original.maker[name]]
+        if activation and maker.op_type != activation:
+            name = self._follow(name, activation)
+        return name
+
+    def _follow(self, name: str, op_type: str) -> str:
+        """Return what the only reader makes of a value, where it is of this type."""
+        readers = [node for node in self._readers.get(name, ()) if node.op_type == op_type]
+        return readers[0].output[0] if len(readers) == 1 else name
+
+    def _name_of_gelu(self, node: NodeProto) -> str | None:
+        """Find x * sigmoid(a * x), which ONNX Runtime fuses."""
+        read = self._names.get(node.input[0], node.input[0])
+        for product in self._readers.get(read, ()):
+            others = [name for name in product.input if name != read]
+            if (
+                product.op_type != "Mul"
+                or len(others) != 1
+                or others[0] not in self._original.maker
+            ):
+                continue
+            if self._original.nodes[self._original.maker[others[0]]].op_type == "Sigmoid":
+                return str(product.output[0])
+        return None
+
+    def _same_node(self, node: NodeProto, position: int) -> str | None:
+        """Find the node of the original that reads the same: ONNX Runtime renames what is blocked."""
+        reads = [self._names.get(name, name) for name in node.input]
+        known = self._by_name.get(node.name)
+        candidates = self._readers.get(reads[0] if reads else "", []) if known is None else [known]
+        for one in candidates:
+            if one.op_type != node.op_type or position >= len(one.output):
+                continue
+            is_moved = known is not None and self._is_line(one.output[position])
+            if is_moved or list(one.input) == reads:
+                return one.output[position] or None
+        if node.op_type == "Transpose" and self._is_line(reads[0]):
+            return str(reads[0])
+        return None
+
+    def _is_line(self, name: str) -> bool:
+        """Whether a tensor of the original has its elements along one axis, or has but one.
+
+        ONNX Runtime moves transpositions to where they cost less, and so transposes what lies
+        between: this leaves the order of such a tensor what it is.
+        """
+        kind = self._types.get(name)
+        if kind is None or not kind.tensor_type.HasField("shape"):
+            return False
+        dims = kind.tensor_type.shape.dim
+        return all(dim.HasField("dim_value") for dim in dims) and (
+            sum(dim.dim_value != 1 for dim in dims) <= 1
+        )
+
+    def _name_by_reader(self) -> None:
+        """Name what only gives its numbers to another layout by what is read there."""
+        for node in reversed(self._optimised.nodes):
+            if self._moves_only(node) and node.output[0] in self._names:
+                self._names.setdefault(node.input[0], self._names[node.output[0]])
+
+    def _moves_only(self, node: NodeProto) -> bool:
+        """Whether a node only gives the same numbers another layout, or another dtype."""
+        if node.op_type == "Cast":
+            return str(node.output[0]).startswith(_INSERTED_CAST)
+        if node.op_type == "Reshape":
+            return node.input[0] in self._blocked
+        return bool(node.domain == NCHWC) and node.op_type in REORDERS
+
+
+def _readers_of(graph: SegmentedGraph) -> Mapping[str, list[NodeProto]]:
+    found: dict[str, list[NodeProto]] = {}
+    for node in graph.nodes:
+        for name in dict.fromkeys(node.input):
+            found.setdefault(name, []).append(node)
+    return found

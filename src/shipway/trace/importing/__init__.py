@@ -1,0 +1,1 @@
+"""Dumps that other tools wrote, read as traces."""
