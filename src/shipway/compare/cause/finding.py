@@ -23,8 +23,8 @@ from shipway.compare.cause.precision import explain_other_precision, explain_rou
 from shipway.compare.cause.scale import explain_scale
 from shipway.compare.cause.weights import constants_of, explain_weights
 from shipway.compare.diagnosis import Cause
+from shipway.compare.pairs import check_shapes
 from shipway.compare.verdict import limits_for
-from shipway.errors import TensorError
 from shipway.tensors import Tensors
 from shipway.trace.golden import Piece
 
@@ -38,6 +38,7 @@ _CLEARLY_LESS = 0.3
 
 _BY_SHAPE: tuple[Callable[[Evidence], Explanation | None], ...] = (
     explain_rounding,
+    explain_other_precision,
     explain_layout,
     explain_bounds,
     explain_channel,
@@ -45,7 +46,6 @@ _BY_SHAPE: tuple[Callable[[Evidence], Explanation | None], ...] = (
     explain_scale,
     explain_inner,
     explain_curve,
-    explain_other_precision,
     explain_weights,
 )
 
@@ -86,10 +86,7 @@ def find_cause(
         UsageError: Unknown precision.
     """
     limits_for(precision)
-    if golden.shape != actual.shape:
-        raise TensorError(
-            f"Cannot compare shape {list(golden.shape)} with shape {list(actual.shape)}."
-        )
+    check_shapes(golden, actual)
     if not golden.size:
         return Cause("unknown", "the tensor has no element")
     odd = explain_nonfinite(golden, actual, precision, feeds)
