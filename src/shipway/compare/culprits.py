@@ -148,7 +148,13 @@ class _Search:
         if len(self.culprits) >= evidence.most:
             cause = Cause("unknown", f"not looked into: only the first {evidence.most} are")
         else:
-            cause = find_cause(*pair, precision=precision, piece=piece, feeds=feeds)
+            cause = find_cause(
+                *pair,
+                precision=precision,
+                piece=piece,
+                feeds=feeds,
+                cut=evidence.golden.piece,
+            )
         folder = ""
         if evidence.replay is not None and len(self.culprits) < evidence.most:
             folder = str(
