@@ -13,6 +13,7 @@ from shipway.compare.cause.finding import find_cause
 from shipway.compare.cause.precision import explains_precision
 from shipway.compare.diagnosis import Cause, Culprit, TensorComparison
 from shipway.compare.matching import Matching
+from shipway.compare.reordering import arrange
 from shipway.compare.replay import write_replay
 from shipway.tensors import Tensors
 from shipway.trace.golden import Golden, Piece
@@ -61,14 +62,21 @@ class Evidence:
         found = {}
         for name in piece.inputs:
             value = self.actual(name) if name in self.shown else None
-            found[name] = self.feeds[name] if value is None else value
+            found[name] = self.feeds[self._input_name(name)] if value is None else value
         return found
+
+    def _input_name(self, name: str) -> str:
+        """Return what the model calls an input: the program may call it otherwise."""
+        names = next(tap.names for tap in self.golden.taps if tap.name == name)
+        return next((one for one in names if one in self.feeds), name)
 
     def actual(self, golden: str) -> NDArray[Any] | None:
         """Return the engine's tensor for a golden one, in golden's shape."""
-        value = self.read(self.shown[golden][-1])
-        shape = self.shapes.get(golden)
-        return value if value is None or shape is None else value.reshape(shape)
+        name = self.shown[golden][-1]
+        value, shape = self.read(name), self.shapes.get(golden)
+        if value is None or shape is None:
+            return value
+        return arrange(value, self.matching.pairs[name][1], shape)
 
 
 @dataclass(slots=True)
@@ -88,7 +96,7 @@ class _Search:
         actual = evidence.read(tensor.actual)
         if actual is None:
             return tensor
-        actual = actual.reshape(tensor.shape)
+        actual = arrange(actual, tensor.match, tensor.shape)
         piece = evidence.piece(tensor.golden)
         operators = [one.name for one in piece.operators]
         before = next((self.guilty[name] for name in operators if name in self.guilty), None)

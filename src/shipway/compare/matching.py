@@ -55,10 +55,12 @@ class Matching:
     Args:
         pairs: For each tensor of the engine that was matched: golden's name, and why.
         unmatched: Each other tensor of the engine, with the reason.
+        moved: For each of those that holds the numbers of others in another order: which those are.
     """
 
     pairs: dict[str, tuple[str, Match]] = field(default_factory=dict)
     unmatched: dict[str, str] = field(default_factory=dict)
+    moved: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     def by_golden(self) -> dict[str, list[str]]:
         """Return the engine's names of each golden tensor, in the order of execution."""
@@ -147,7 +149,7 @@ class _Matcher:
             if golden is None or not _same_size(golden, one):
                 continue
             shown = self._agree(golden, one)
-            if shown is False and one.is_clean:
+            if not shown and ((one.is_clean and shown is False) or not _same_axes(golden, one)):
                 refuted = refuted or self._refute(golden, one)
                 continue
             self._accept(one, golden, method, shown)
@@ -156,7 +158,7 @@ class _Matcher:
             self._notes[one.tap.name] = refuted
 
     def _refute(self, golden: Candidate, one: Candidate) -> str:
-        """Say why the numbers of a clean build show that a name is wrong."""
+        """Say why a name is not believed: the numbers of a clean build, or the order of axes."""
         name = golden.tap.name
         if self._is_reordered(golden, one):
             return f"it holds the numbers of '{name}' in another order"
@@ -199,9 +201,21 @@ class _Matcher:
             known = self._recognise(one)
             if known is None:
                 self._found.unmatched[name] = self._why_not(one)
+                self._found.moved |= self._moved(one)
             else:
                 note = self._notes.get(name, "")
                 self._keep(one, known[0], "fingerprint", known[1], note)
+
+    def _moved(self, one: Candidate) -> dict[str, tuple[str, ...]]:
+        if one.statistics is None or not is_distinctive(one.statistics):
+            return {}
+        pool = self._by_count[one.statistics.count]
+        found = tuple(
+            golden.tap.name
+            for golden in pool
+            if self._is_reordered(golden, one) and sorted(golden.shape) == sorted(one.shape)
+        )
+        return {one.tap.name: found} if found else {}
 
     def _recognise(self, one: Candidate) -> tuple[Candidate, float] | None:
         """Return the golden tensor with these numbers, if one has them, and how sure that is.
@@ -280,6 +294,12 @@ def _all_names(golden: Sequence[Candidate], links: Mapping[str, str]) -> dict[st
     for name, one in list(found.items()):
         found.setdefault(_SANITIZED.sub("_", name), one)
     return found
+
+
+def _same_axes(golden: Candidate, actual: Candidate) -> bool:
+    """Whether two shapes are the same but for axes of size 1."""
+    sides = [[size for size in side.shape if size != 1] for side in (golden, actual)]
+    return sides[0] == sides[1]
 
 
 def _same_size(golden: Candidate, actual: Candidate) -> bool:

@@ -159,7 +159,10 @@ CASES = {
         ("input", "only the second of two summands"),
         ("input", "difference instead of sum"),
     }),
-    "add, broadcast": ([(2, 3), (3,)], lambda x, y: y + x, {("input", "difference instead of sum")}),
+    "add, broadcast": ([(2, 3), (3,)], lambda x, y: y + x, {
+        ("input", "difference instead of sum"),
+        ("input", "only the second of two summands"),
+    }),
     "mul": ([(2, 3), (2, 3)], lambda x, y: x * y, {("input", "only the second of two factors")}),
     "pow": ([(2, 3), (2, 3)], lambda x, y: x.abs() ** y, {
         ("input", "pow with self and exponent swapped"),
@@ -191,7 +194,9 @@ CASES = {
         [(2, 2, 3, 4)] * 3,
         functional.scaled_dot_product_attention,
         {
-            ("input", "scaled_dot_product_attention with scale 1 instead of None"),
+            ("input", "attention scaled by 1 instead of 0.5"),
+            ("input", "attention scaled by 0.25 instead of 0.5"),
+            ("layout", "attention with its softmax along axis 2 instead of 3"),
             ("input", "attention with a causal mask"),
             ("input", "scaled_dot_product_attention with query and key swapped"),
         },

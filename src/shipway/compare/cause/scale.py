@@ -25,6 +25,7 @@ __all__ = ["explain_scale"]
 
 _FEWEST = 8
 _BETTER = 2.0
+_FEW = 2
 _AS_GOOD = 1.1
 _SMALLEST_SHARE = 0.02
 _OUTSIDE_SHARE = 0.3
@@ -35,7 +36,8 @@ def explain_scale(evidence: Evidence) -> Explanation | None:
 
     A model counts as better only where it leaves half of what a simpler one does. Elements at a
     bound that many share (the zeros behind a ReLU) show nothing about a scale and are left out;
-    most of the error must lie in the others.
+    most of the error must lie in the others. A number for each channel fits much of an error that
+    has nothing to do with it, where the channels are what varies: it must leave next to nothing.
     """
     free = ~(_held(evidence.golden) | _held(evidence.actual))
     if free.sum() < max(_FEWEST, _SMALLEST_SHARE * free.size):
@@ -52,6 +54,8 @@ def explain_scale(evidence: Evidence) -> Explanation | None:
     fit = next(fit for fit in simplest if fit.left <= _AS_GOOD * least)
     size = root_mean_square(evidence.error[free]) / evidence.scale
     if not evidence.is_enough(fit.left, size):
+        return None
+    if fit.parameters > _FEW and not evidence.is_clear(fit.left, size):
         return None
     text = f"{fit.text}; what is left after that is {fit.left:.2g}"
     return Explanation(fit.kind, text, fit.left)

@@ -182,7 +182,9 @@ class OnnxRuntimeEngine:
         outline = read_outline(artifact.path)
         raise_errors(TITLE, unknown_findings(outline, versioned_title(), is_known))
         _require_kernels(artifact, outline)
-        return OnnxRuntimeTaps(artifact, options, partial(_effective, artifact, options), max_bytes)
+        return OnnxRuntimeTaps(
+            artifact, outline, options, partial(_effective, artifact, options), max_bytes
+        )
 
 
 class OnnxRuntimeSession(BaseSession):

@@ -10,7 +10,7 @@ from shipway.engines.onnxruntime.layout import NCHWC, REORDERS
 from shipway.graph.segments import SegmentedGraph
 
 if TYPE_CHECKING:
-    from onnx import NodeProto
+    from onnx import NodeProto, TypeProto
 
 __all__ = ["Origins"]
 
@@ -26,13 +26,19 @@ class Origins:
         original: The model as it was given.
         optimised: What ONNX Runtime made of it.
         blocked: Its values in the blocked layout.
+        types: Types of values of the original, as far as they are known.
     """
 
     def __init__(
-        self, original: SegmentedGraph, optimised: SegmentedGraph, blocked: Collection[str]
+        self,
+        original: SegmentedGraph,
+        optimised: SegmentedGraph,
+        blocked: Collection[str],
+        types: Mapping[str, TypeProto],
     ) -> None:
         """Walk the optimised graph once, forwards."""
         self._blocked = blocked
+        self._types = types
         self._original = original
         self._optimised = optimised
         self._readers = _readers_of(original)
@@ -137,14 +143,30 @@ class Origins:
         """Find the node of the original that reads the same: ONNX Runtime renames what is blocked."""
         reads = [self._names.get(name, name) for name in node.input]
         known = self._by_name.get(node.name)
-        candidates = (
-            [known] if known is not None else self._readers.get(reads[0] if reads else "", [])
-        )
+        candidates = self._readers.get(reads[0] if reads else "", []) if known is None else [known]
         for one in candidates:
-            same = one.op_type == node.op_type and list(one.input) == reads
-            if same and position < len(one.output):
+            if one.op_type != node.op_type or position >= len(one.output):
+                continue
+            is_moved = known is not None and self._is_line(one.output[position])
+            if is_moved or list(one.input) == reads:
                 return one.output[position] or None
+        if node.op_type == "Transpose" and self._is_line(reads[0]):
+            return str(reads[0])
         return None
+
+    def _is_line(self, name: str) -> bool:
+        """Whether a tensor of the original has its elements along one axis, or has but one.
+
+        ONNX Runtime moves transpositions to where they cost less, and so transposes what lies
+        between: this leaves the order of such a tensor what it is.
+        """
+        kind = self._types.get(name)
+        if kind is None or not kind.tensor_type.HasField("shape"):
+            return False
+        dims = kind.tensor_type.shape.dim
+        return all(dim.HasField("dim_value") for dim in dims) and (
+            sum(dim.dim_value != 1 for dim in dims) <= 1
+        )
 
     def _name_by_reader(self) -> None:
         """Name what only gives its numbers to another layout by what is read there."""

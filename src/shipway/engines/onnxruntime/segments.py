@@ -64,24 +64,20 @@ class Resolved:
     libraries: tuple[KernelLibrary, ...]
 
 
-def resolve(
-    path: Path, options: EngineOptions, folder: Path, entries: Mapping[str, str] | None = None
-) -> Resolved:
+def resolve(path: Path, original: ModelProto, options: EngineOptions, folder: Path) -> Resolved:
     """Start a session on a model, and let ONNX Runtime write down the graph it runs.
 
     The weights it leaves alone stay where they are: the graph refers to the model's own files.
 
     Args:
         path: The .onnx file.
+        original: What `read_outline` read of it; the places of its weights are changed.
         options: What the user asks for.
         folder: Where the graph goes, and the weights that ONNX Runtime changes; it must stay.
-        entries: Session configuration entries.
 
     Raises:
         EngineError: ONNX Runtime refuses the model or an option.
-        ModelError: The file is absent, truncated or not ONNX.
     """
-    original = read_outline(path)
     libraries = kernel_libraries(original)
     rooted(original, path.parent)
     model = original.SerializeToString()
@@ -92,7 +88,7 @@ def resolve(
             options,
             libraries,
             model=model,
-            entries={**(entries or {}), **settings},
+            entries=settings,
             adjust=lambda session: setattr(
                 session, "optimized_model_filepath", str(folder / _FILE)
             ),

@@ -51,6 +51,7 @@ class OnnxRuntimeTaps:
 
     Args:
         artifact: What `compile` made; it must not change while this is open.
+        outline: What `read_outline` read of it.
         options: As for `load`.
         describe: Says what is in force in a session.
         max_bytes: What a run may hold beyond the model.
@@ -59,6 +60,7 @@ class OnnxRuntimeTaps:
     def __init__(
         self,
         artifact: Artifact,
+        outline: ModelProto,
         options: EngineOptions,
         describe: Callable[[Any], Mapping[str, str]],
         max_bytes: int,
@@ -70,7 +72,7 @@ class OnnxRuntimeTaps:
         self._max_bytes = max_bytes
         self._folder = tempfile.TemporaryDirectory(prefix="shipway-taps-")
         try:
-            resolved = resolve(artifact.path, options, Path(self._folder.name))
+            resolved = resolve(artifact.path, outline, options, Path(self._folder.name))
         except BaseException:
             self._folder.cleanup()
             raise
@@ -79,8 +81,8 @@ class OnnxRuntimeTaps:
         self._runner = SegmentRunner(resolved.graph, resolved.libraries, artifact.path, options)
         self._graph = resolved.graph
         blocked = blocked_names(resolved.graph)
-        origins = Origins(SegmentedGraph(resolved.original), resolved.graph, blocked)
         known = infer_types(resolved.original)
+        origins = Origins(SegmentedGraph(resolved.original), resolved.graph, blocked, known)
         names = {name: origins.names_of(name) for name in self._graph.maker}
         self._graph.learn_types(
             {one: known[of[0]] for one, of in names.items() if of and of[0] in known}

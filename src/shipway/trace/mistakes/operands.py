@@ -51,8 +51,9 @@ def _div(call: Call) -> Iterator[Mistake]:
 
 
 def _add(call: Call) -> Iterator[Mistake]:
-    if call.sizes("self") == call.sizes("other") == call.sizes():
+    if call.sizes("self") == call.sizes():
         yield call.replaced("input", "only the first of two summands", lambda x: x)
+    if call.sizes("other") == call.sizes():
         yield Mistake("input", "only the second of two summands", lambda named: named["other"])
     yield Mistake("input", "difference instead of sum", _as("sub", call))
 
@@ -117,20 +118,6 @@ def _addmm(call: Call) -> Iterator[Mistake]:
     yield call.on("offset", f"{call.name} without its bias", "self", torch.zeros_like)
 
 
-def _attention(call: Call) -> Iterator[Mistake]:
-    yield from call.others("scale", (1.0,), "input")
-    if call.arguments.get("attn_mask") is not None:
-        yield call.changed("input", "attention without its mask", attn_mask=None)
-    else:
-        now = bool(call.arguments["is_causal"])
-        title = f"attention {'without' if now else 'with'} a causal mask"
-        yield call.changed("input", title, is_causal=not now)
-    if call.sizes("query") == call.sizes("key"):
-        yield call.swapped("query", "key")
-    if call.sizes("key") == call.sizes("value"):
-        yield call.swapped("key", "value")
-
-
 def _gathered(call: Call) -> Iterator[Mistake]:
     """Embeddings: the row after the one that was meant."""
     count = (call.sizes("weight") or ("?",))[0]
@@ -190,7 +177,6 @@ MISTAKES: dict[str, Callable[[Call], Iterator[Mistake]]] = {
     **dict.fromkeys(("remainder", "fmod", "floor_divide", "atan2"), _swappable("self", "other")),
     **dict.fromkeys(("gt", "lt", "ge", "le"), _logical),
     **dict.fromkeys(("addmm", "baddbmm"), _addmm),
-    "scaled_dot_product_attention": _attention,
     "embedding": _gathered,
     "select": _select,
 }
