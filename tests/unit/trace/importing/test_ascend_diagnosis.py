@@ -113,6 +113,25 @@ def test_the_wrong_operator_is_named(dump, tmp_path):
     assert culprit["cause"]["kind"] == "gain"
 
 
+def test_statistics_alone_name_the_first_that_is_off(dump, ascend, tmp_path):
+    """With "dump_data": "stats": no values, four numbers each."""
+    values = import_dump(dump(1.05), None)
+    folder = tmp_path / "statistics"
+    folder.mkdir()
+    for path, record in zip(ascend.written, values.records, strict=True):
+        value = values.read(record.name).astype(np.float64)
+        numbers = (value.max(), value.min(), value.mean(), np.linalg.norm(value))
+        shape = "x".join(map(str, value.shape))
+        (folder / f"{path.name}.csv").write_text(
+            "Input/Output,Index,Data Size,Data Type,Format,Shape,Max Value,Min Value,Avg Value,l2norm\n"
+            f"Output,0,{value.size * 2},DT_FLOAT16,NCHW,{shape},{','.join(f'{one:g}' for one in numbers)}\n"
+        )
+    code, found = _compare(tmp_path, folder)
+    assert code == 1
+    assert [one["tensor"] for one in found["culprits"]] == ["/c2/Conv_output_0"]
+    assert not found["local"]
+
+
 def test_with_the_map_of_the_compiled_model(dump, tmp_path):
     trace = import_dump(dump(1.0), tmp_path / "trace", mapping=tmp_path / "om.json")
     assert [record.tap.names[0] for record in trace.records] == [name for _, name, _ in NODES]
