@@ -244,7 +244,9 @@ def test_mistakes(shipway, engines: str, model: Path, words, code: int, facts) -
         ([], "Give one of MODEL, --exec and --import, not none"),
         (["--exec", "python x.py", "--engine", "torch"], "--engine: no use with --exec"),
         (["--exec", "python 'x.py"], "No closing quotation"),
-        (["--exec", "python x.py", "--level", "line"], "Unknown --level 'line'"),
+        (["--exec", "python x.py", "--level", "line"], "Unknown level 'line'"),
+        (["--exec", "python x.py", "--call", "0"], "no call number 0"),
+        (["--exec", " "], "--exec needs a command"),
         (["--import", "dump", "--names", "x*"], "--names: no use with --import"),
         (["--import", "dump", "--resume", "--output", "t"], "--resume: no use with --import"),
     ],
@@ -254,6 +256,38 @@ def test_mistakes_without_a_model(shipway, tmp_path: Path, words, fact: str) -> 
     assert done.returncode == 2
     assert fact in " ".join(done.stderr.split())
     assert "Traceback" not in done.stderr
+
+
+SCRIPT = """
+import sys
+import torch
+from torch import nn
+
+net = nn.Sequential(nn.Linear(4, 3), nn.ReLU()).eval()
+with torch.no_grad():
+    print(net(torch.ones(2, 4)).shape)
+sys.exit(int(sys.argv[1]))
+"""
+
+
+@pytest.mark.parametrize(
+    ("level", "names"), [("module", ["0", "1"]), ("operator", ["addmm", "relu"])]
+)
+def test_a_script_as_it_is(shipway, tmp_path: Path, level: str, names: list[str]) -> None:
+    (tmp_path / "infer.py").write_text(SCRIPT)
+    words = ("--exec", f"{sys.executable} infer.py 0", "--level", level, "--json")
+    done = shipway("trace", *words, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    found = [one["name"] for one in json.loads(done.stdout)["tensors"]]
+    for name in names:
+        assert any(name in one for one in found)
+    assert "torch.Size([2, 3])" in done.stderr
+
+    words = ("--exec", f"{sys.executable} infer.py 3", "--level", level, "--output", "t")
+    done = shipway("trace", *words, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "the script ended with exit code 3" in done.stdout
+    assert [one.name for one in open_trace(tmp_path / "t").records] == found
 
 
 def test_a_dump_becomes_a_trace(shipway, tmp_path: Path) -> None:

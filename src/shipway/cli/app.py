@@ -70,7 +70,7 @@ def main() -> None:
     try:
         code = _run(arguments)
     except KeyboardInterrupt:
-        hint = "Run the same command again; deploy goes on where it was."
+        hint = "Run the same command again; deploy goes on where it was, trace with --resume."
         code = _complain("Interrupted.", hint, INTERRUPTED, arguments)
     except BrokenPipeError:
         # The reader of our output went away (`| head`): not an error, and stdout is no use now.

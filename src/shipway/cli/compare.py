@@ -29,6 +29,7 @@ from shipway.evaluate.feeds import sample_feeds
 from shipway.files import write_json
 from shipway.progress import Progress
 from shipway.report.diagnosis_files import write_diagnosis
+from shipway.report.viewers import name_nodes
 from shipway.tensors import Tensors, parse_spec, random_feeds
 
 __all__ = ["compare"]
@@ -91,7 +92,7 @@ def compare(
         sides = [open_side(text, specs, flags, progress, stack) for text in (golden, actual)]
         job = _Comparing(sides[0], sides[1], flags, tensors, precision, progress)
         result = job.run(_feeds(sides, data, inputs, (sets, samples)))
-    written = [] if output is None else _write(result, output)
+    written = [] if output is None else _write(result, output, sides)
     if json:
         print_json(result.to_json())
     else:
@@ -228,14 +229,18 @@ class _Comparing:
             )
 
 
-def _write(result: _Result, output: Path) -> list[Path]:
+def _write(result: _Result, output: Path, sides: Sequence[Side]) -> list[Path]:
     if output.suffix == ".json":
         write_json(output, result.to_json())
         return [output]
     written = [output / "comparison.json"]
     write_json(written[0], result.to_json())
     if result.diagnosis is not None:
-        written += write_diagnosis(result.diagnosis, output)
+        nodes: dict[str, str] = {}
+        for side in sides:
+            if side.request is not None and side.request.reference.endswith(".onnx"):
+                nodes |= name_nodes(Path(side.request.reference))
+        written += write_diagnosis(result.diagnosis, output, nodes=nodes)
     return written
 
 

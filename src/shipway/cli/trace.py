@@ -5,9 +5,8 @@ from __future__ import annotations
 import contextlib
 import shlex
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -28,8 +27,6 @@ from shipway.trace.store import Trace, clear_trace, open_trace, refuse_occupied
 
 __all__ = ["trace"]
 
-LEVELS = ("module", "operator")
-
 
 def trace(
     model: str = "",
@@ -47,6 +44,7 @@ def trace(
     force: Flag = False,
     script: Annotated[str, Parameter(name="--exec")] = "",
     level: str = "",
+    call: int = 1,
     dump: Annotated[Path | None, Parameter(name="--import")] = None,
     dump_format: Annotated[str, Parameter(name="--format")] = "",
     mapping: Annotated[Path | None, Parameter(name="--map")] = None,
@@ -81,6 +79,7 @@ def trace(
         force: Replace the trace in --output.
         script: Record this command, a PyTorch script, instead of a model.
         level: What of the script is recorded: module (the default) or operator.
+        call: Which call of the script's model is recorded.
         dump: Convert this dump, a file or folder of another tool, instead of running anything.
         dump_format: Format of the dump; recognised if not given.
         mapping: File that says how the dump's names belong to the model's.
@@ -95,18 +94,19 @@ def trace(
         "--no-optimize": not flags.optimize,
     }  # fmt: skip
     choice = {"--names": names, "--op-type": op_type, "--stats-only": stats_only}
+    script_flags = {"--level": level, "--call": call != 1}
     dump_flags = {"--format": dump_format, "--map": mapping}
     kind = _kind(model, script, dump)
     if kind == "--exec":
         _refuse_flags(kind, {**run_flags, **dump_flags})
-        found = _record_script(script, level or LEVELS[0], asked)
-        title = f"{script}  {found.header.engine}"
+        found = _record_script(script, level or "module", call, asked)
+        title = f"{script}  {found.header.engine}{_exit_note(found)}"
     elif kind == "--import":
-        _refuse_flags(kind, {**run_flags, **choice, "--level": level})
+        _refuse_flags(kind, {**run_flags, **choice, **script_flags})
         found = _import(dump or Path(), dump_format, mapping, asked)
         title = f"{dump}  {found.header.engine}"
     else:
-        _refuse_flags(kind, {**dump_flags, "--level": level})
+        _refuse_flags(kind, {**dump_flags, **script_flags})
         sizes = read_bytes(max_memory, "--max-memory")
         found, title = _record_model((model, engine, sizes), flags, (inputs, preprocess), asked)
     show_trace(found, title, output, as_json=json)
@@ -219,9 +219,9 @@ def _feeds(inputs: InputFlags, preprocess: str, specs: Sequence[TensorSpec]) -> 
     return sets[0].feeds
 
 
-def _record_script(script: str, level: str, asked: _Asked) -> Trace:
-    if level not in LEVELS:
-        raise UsageError(f"Unknown --level '{level}'.", hint=f"One of: {', '.join(LEVELS)}.")
+def _record_script(script: str, level: str, call: int, asked: _Asked) -> Trace:
+    from shipway.trace.script import record_script
+
     try:
         command = shlex.split(script)
     except ValueError as error:
@@ -229,7 +229,6 @@ def _record_script(script: str, level: str, asked: _Asked) -> Trace:
     if not command:
         raise UsageError("--exec needs a command.", hint='E.g. --exec "python infer.py"')
     asked.check_output()
-    record_script: Callable[..., object] = import_module("shipway.trace.script").record_script
     with asked.folder() as folder:
         record_script(
             command,
@@ -237,9 +236,15 @@ def _record_script(script: str, level: str, asked: _Asked) -> Trace:
             names=asked.names,
             op_types=asked.op_types,
             level=level,
+            calls=call,
             stats_only=asked.stats_only or asked.output is None,
         )
         return open_trace(folder)
+
+
+def _exit_note(found: Trace) -> str:
+    code = found.header.effective.get("exit_code", "0")
+    return "" if code == "0" else f"  the script ended with exit code {code}"
 
 
 def _import(dump: Path, dump_format: str, mapping: Path | None, asked: _Asked) -> Trace:

@@ -25,6 +25,7 @@ from shipway.compare.matching import Candidate, Matching, match_tensors
 from shipway.compare.metrics import measure
 from shipway.compare.options import DiagnoseOptions, limits_of
 from shipway.compare.profile import profile_of
+from shipway.compare.reordering import arrange, find_axes
 from shipway.compare.severity import severity_of
 from shipway.compare.verdict import judge
 from shipway.engines.tapping import Tap, TapSession
@@ -69,7 +70,9 @@ class Diagnoser:
         """
         self._progress.start("read a clean build", len(session.taps))
         for tensor in session.stream(self._feeds):
-            self._clean[tensor.tap.name] = summarize(tensor.value)
+            if tensor.tap.names:
+                # Names an engine gives by counting mean another tensor in every build.
+                self._clean[tensor.tap.names[0]] = summarize(tensor.value)
             self._progress.advance()
 
     def diagnose(self, actual: Execution, options: DiagnoseOptions) -> Diagnosis:
@@ -91,13 +94,15 @@ class Diagnoser:
             user=options.user,
             precision=options.precision,
         )
+        self._match_moved(matching, actual, options.precision)
         if not matching.pairs:
             raise TensorError(
                 f"{actual.title} and {self._golden.title} have no tensor in common: they are of "
                 "different models.",
                 hint="Compare executions of one model, or give --map with pairs of names.",
             )
-        walk = _Walk(self._golden, self._feeds, actual, matching, options)
+        shapes = {one.tap.name: one.shape for one in self._golden_pool()}
+        walk = _Walk(self._golden, self._feeds, actual, matching, options, shapes)
         self._progress.start("compare tensor by tensor", len(matching.pairs))
         compared = []
         for one in walk.run():
@@ -134,9 +139,32 @@ class Diagnoser:
                 self._progress.advance()
         return self._pool
 
+    def _match_moved(self, matching: Matching, actual: Execution, precision: str) -> None:
+        """Match what lies with its axes in another order; golden is run again where there is such."""
+        wanted = {golden for names in matching.moved.values() for golden in names}
+        if not wanted:
+            return
+        numbers = {
+            tap.name: self._clean_numbers(tap) or actual.statistics[tap.name]
+            for tap in actual.taps
+            if tap.name in matching.moved
+        }
+        for tensor in self._golden.walk(self._feeds, lambda _: None, wanted):
+            moved = {
+                name: (actual.shapes[name], numbers[name])
+                for name, names in matching.moved.items()
+                if tensor.tap.name in names and name in matching.unmatched
+            }
+            for name, match in find_axes(tensor.value, moved, precision):
+                matching.pairs[name] = (tensor.tap.name, match)
+                matching.unmatched.pop(name, None)
+
+    def _clean_numbers(self, tap: Tap) -> Statistics | None:
+        return self._clean.get(tap.names[0]) if tap.names else None
+
     def _candidate(self, tap: Tap, actual: Execution) -> Candidate:
         own = actual.statistics.get(tap.name)
-        clean = self._clean.get(tap.name)
+        clean = self._clean_numbers(tap)
         if clean is not None and (own is None or clean.count == own.count):
             return Candidate(tap, actual.shapes[tap.name], clean, is_clean=True)
         return Candidate(tap, actual.shapes[tap.name], own)
@@ -237,9 +265,11 @@ class _Walk:
         actual: Execution,
         matching: Matching,
         options: DiagnoseOptions,
+        shapes: Mapping[str, tuple[int, ...]],
     ) -> None:
         self._golden = golden
         self._feeds = feeds
+        self._shapes = shapes
         self._actual = actual
         self._matching = matching
         self._options = options
@@ -260,14 +290,17 @@ class _Walk:
     def _tensor(self, golden: str) -> NDArray[Any] | None:
         """Return what takes the place of a golden tensor: the last of the engine's that are it."""
         names = self._of_golden.get(golden)
-        return None if names is None else self._actual.read(names[-1])
+        value = None if names is None else self._actual.read(names[-1])
+        if names is None or value is None:
+            return None
+        return arrange(value, self._matching.pairs[names[-1]][1], self._shapes[golden])
 
     def _compare(
         self, tap: Tap, name: str, golden: tuple[NDArray[Any], NDArray[Any]], actual: NDArray[Any]
     ) -> TensorComparison:
         engine = self._taps[name]
         value, local = golden
-        actual = actual.reshape(value.shape)
+        actual = arrange(actual, self._matching.pairs[name][1], value.shape)
         accumulated = measure(value, actual)
         near = accumulated if local is value else measure(local, actual)
         dtype = dtype_of(value.dtype).name

@@ -34,20 +34,27 @@ class Match:
             and of no other in the place where it must lie. "user": the user's map says so.
         confidence: In [0, 1]. 1: shown on numbers in a clean run; 0.5: by name and shape alone.
         note: What there is to know, e.g. that a name held another tensor; "" for nothing.
+        axes: How the engine's tensor must be transposed to lie as golden's does; () as it is.
     """
 
     method: Method
     confidence: float
     note: str = ""
+    axes: tuple[int, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return plain data."""
-        return {"method": self.method, "confidence": self.confidence, "note": self.note}
+        return {
+            "method": self.method,
+            "confidence": self.confidence,
+            "note": self.note,
+            "axes": list(self.axes),
+        }
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Match:
         """Read what `to_json` wrote."""
-        return cls(data["method"], data["confidence"], data["note"])
+        return cls(data["method"], data["confidence"], data["note"], tuple(data["axes"]))
 
 
 @dataclass(frozen=True, slots=True)

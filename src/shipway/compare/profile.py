@@ -9,13 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shipway.compare.accumulator import BLOCK_SIZE
+from shipway.compare.diagnosis import join_channels
 from shipway.compare.pairs import paired_blocks, wide_dtype
 from shipway.compare.results import Metrics
 from shipway.errors import TensorError
 
 __all__ = ["ErrorHistogram", "channel_errors", "error_histogram", "profile_of"]
-
-_MOST_CHANNELS = 64
 
 _BINS_PER_DECADE = 2
 _LOWEST_DECADE = -10
@@ -35,9 +34,7 @@ def profile_of(metrics: Metrics, golden: NDArray[Any], actual: NDArray[Any]) -> 
     axis = metrics.worst_channel_axis
     if axis is None or not golden.ndim:
         return ()
-    errors = channel_errors(golden, actual, axis)
-    joined = np.array_split(errors, min(len(errors), _MOST_CHANNELS))
-    return tuple(float(part.max()) for part in joined)
+    return join_channels(channel_errors(golden, actual, axis).tolist())
 
 
 def channel_errors(golden: NDArray[Any], actual: NDArray[Any], axis: int) -> NDArray[np.float64]:

@@ -18,19 +18,47 @@ from shipway.engines.tapping import Tap, TapCheck, TappedTensor
 from shipway.engines.torch.tap_session import require_taps
 from shipway.engines.torch.walking import SEED, own_array
 from shipway.environment import package_version
-from shipway.errors import EngineError
+from shipway.errors import EngineError, UsageError
 from shipway.export.example import Arguments, keep_state, to_torch
 from shipway.export.outputs import flatten_outputs
-from shipway.tensors import Tensors, TensorSpec, check_feeds
+from shipway.export.signature import bind_inputs
+from shipway.source.loading import LoadedSource
+from shipway.tensors import Tensors, TensorSpec, check_feeds, random_feeds
 from shipway.trace.module_calls import CallRecorder, Level
 from shipway.trace.module_watch import ModuleWatch
 from shipway.trace.statistics import tensor_crc
 
-__all__ = ["ModuleSession"]
+__all__ = ["ModuleSession", "open_modules"]
 
 
 class _Abandoned(BaseException):
     """The receiver of a stream went away. No error: nothing between here and there may catch it."""
+
+
+def open_modules(
+    source: LoadedSource, example: Tensors | None = None, *, level: Level = "module"
+) -> ModuleSession:
+    """Open a PyTorch model so that its tensors can be read, whether it exports or not.
+
+    Args:
+        source: What `load_source` returned for a module; its input specs say what `forward` takes.
+        example: Every input by name; None makes random ones, each dynamic size 1.
+        level: "module": what each module returns; "operator": what each ATen operator returns.
+
+    Raises:
+        UsageError: The source is no PyTorch module.
+        ExportError: `forward` does not take these inputs.
+        TensorError: A feed does not fit.
+        EngineError: The model failed.
+    """
+    if source.module is None:
+        raise UsageError(
+            f"{source.reference} is no PyTorch module.",
+            hint="shipway trace MODEL reads the tensors of a .pt2 or .onnx file.",
+        )
+    binding = bind_inputs(source.module.forward, source.inputs)
+    feeds = random_feeds(binding.specs) if example is None else example
+    return ModuleSession(source.module, binding, feeds, level=level)
 
 
 class ModuleSession:

@@ -45,7 +45,7 @@ class Places:
         """Return a tap with its names, module and line."""
         entry = self._tensors.get(tap.name)
         if entry is not None:
-            names = tuple(dict.fromkeys((tap.name, entry.fx)))
+            names = tuple(dict.fromkeys((tap.name, entry.fx, *tap.names)))
             return replace(
                 tap,
                 names=names,
@@ -54,12 +54,13 @@ class Places:
                 source=entry.source,
                 code=entry.code,
             )
+        own = tuple(dict.fromkeys((tap.name, *tap.names)))
         helper = self._helpers.get(tap.name)
         served = self._by_fx.get(helper.fx or "") if helper is not None else None
         if served is not None:
             return replace(
                 tap,
-                names=(tap.name,),
+                names=own,
                 module=served.module,
                 module_class=served.module_class,
                 source=served.source,
@@ -67,9 +68,7 @@ class Places:
             )
         origin = self.origin(tap.name)
         module = origin.module or (helper.module if helper is not None else "")
-        return replace(
-            tap, names=(tap.name,), module=module, source=origin.source, code=origin.code
-        )
+        return replace(tap, names=own, module=module, source=origin.source, code=origin.code)
 
     def origin(self, name: str) -> Origin:
         """Return what the node that computes a value says of itself."""

@@ -14,7 +14,7 @@ from shipway.engines.requests import thread_count
 from shipway.engines.tapping import Tap
 from shipway.engines.torch.flat_program import FlatProgram, flatten_program
 from shipway.engines.torch.tap_session import require_taps
-from shipway.engines.torch.walking import Memory, own_array, walk
+from shipway.engines.torch.walking import Memory, Step, own_array, walk
 from shipway.errors import TensorError
 from shipway.export.portable import PortableModel
 from shipway.tensors import Tensors, TensorSpec
@@ -77,9 +77,9 @@ class ProgramGolden:
         require_taps(names, self.taps)
         taps = {tap.name: tap for tap in self.taps}
 
-        def ask(node: Any, value: Any) -> Any:
-            given = actual(node.name)
-            return None if given is None else _as_golden(node.name, given, value)
+        def ask(step: Step) -> Any:
+            given = actual(step.node.name)
+            return None if given is None else _as_golden(given, step)
 
         for step in walk(self._flat, feeds, ask, self._memory):
             name = step.node.name
@@ -101,23 +101,27 @@ class ProgramGolden:
         return cut_piece(self._flat, self._memory, name, starts)
 
 
-def _as_golden(name: str, given: NDArray[Any], value: Any) -> Any:
-    """Return an engine's tensor in the shape and dtype of golden's.
+def _as_golden(given: NDArray[Any], step: Step) -> Any:
+    """Return an engine's tensor in the shape, dtype and order in memory of golden's.
+
+    Where sizes depend on data, the two executions may differ in them: it may have either's.
 
     Raises:
         TensorError: It has another number of elements.
     """
     import torch
 
-    shape = tuple(value.shape)
-    if given.size != value.numel():
+    fits = [one for one in (step.local, step.value) if one.numel() == given.size]
+    if not fits:
+        shape = list(step.local.shape)
         raise TensorError(
-            f"The engine's tensor for '{name}' is {list(given.shape)}; golden's is {list(shape)}.",
+            f"The engine's tensor for '{step.node.name}' is {list(given.shape)}; golden's is {shape}.",
             hint="The two are not the same tensor, or the engine ran on inputs of another size.",
         )
-    (tensor,) = to_tensors([np.reshape(given, shape)], copy=False)
-    tensor = tensor.to(value.dtype)
-    if tensor.stride() == value.stride():
+    like = fits[0]
+    (tensor,) = to_tensors([np.reshape(given, tuple(like.shape))], copy=False)
+    tensor = tensor.to(like.dtype)
+    if tensor.stride() == like.stride():
         return tensor
-    # The layout of golden's own: kernels add up in another order where the strides are others.
-    return torch.empty_like(value).copy_(tensor)
+    # Kernels add up in another order where the strides are others.
+    return torch.empty_like(like).copy_(tensor)

@@ -233,7 +233,7 @@ class ProgramPiece:
         if node.op != "call_function":
             return self._flat.compute(node, values.__getitem__)
         arguments = torch.fx.node.map_arg((node.args, node.kwargs), values.__getitem__)
-        args, kwargs = widen_arguments(arguments) if wide else arguments
+        args, kwargs = widen_arguments(node, *arguments) if wide else arguments
         if node in edits:
             return self._edited(node, edits[node], args, kwargs)
         return self._draw(node, args, kwargs)

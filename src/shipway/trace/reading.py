@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import itertools
 import json
 import logging
 from collections.abc import Iterable, Mapping
@@ -163,7 +164,8 @@ def _check_numbers(record: TensorRecord) -> None:
     if record.statistics is None:
         return
     data = record.statistics.to_json()
-    numbers = [*data.pop("quantiles"), *data.pop("channel_l2"), *data.values()]
+    lists = [data.pop(name) for name in ("quantiles", "channel_l2", "projections")]
+    numbers = [*itertools.chain(*lists), *data.values()]
     if not all(number is None or isinstance(number, int | float) for number in numbers):
         raise TypeError(f"the statistics of '{record.name}' are not numbers")
 

@@ -7,6 +7,7 @@ import pytest
 
 from shipway.compare.diagnosis import Diagnosis, TensorComparison
 from shipway.compare.metrics import measure
+from shipway.compare.profile import profile_of
 
 
 def through_json(diagnosis):
@@ -68,3 +69,20 @@ def test_a_fault_that_is_explained_is_none(diagnoses):
     assert tensor.at_fault
     assert not replace(tensor, explained="precision only").at_fault
     assert replace(tensor, local=None).judged is tensor.accumulated
+
+
+@pytest.mark.parametrize("channels", [8, 64, 65, 130, 1000])
+def test_the_profile_of_a_tensor_joins_runs_of_equal_length(channels):
+    golden = np.random.default_rng(0).standard_normal((2, channels, 3))
+    actual = golden.copy()
+    wrong = channels * 2 // 3
+    actual[:, wrong] *= 1.5
+    kept = profile_of(measure(golden, actual), golden, actual)
+    run = -(-channels // 64)
+    assert len(kept) == -(-channels // run)
+    assert [index for index, error in enumerate(kept) if error > 0] == [wrong // run]
+
+
+def test_a_tensor_without_elements_has_no_profile():
+    empty = np.zeros((2, 0, 3))
+    assert profile_of(measure(empty, empty), empty, empty) == ()

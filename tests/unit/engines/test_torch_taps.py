@@ -138,3 +138,26 @@ def test_other_sessions_run_between_two_tensors(artifact, session):
             assert not torch.is_inference_mode_enabled()
             other.run(FEEDS)
     assert session.check.identical
+
+
+def test_a_program_that_counts_its_runs_is_read_from_its_exported_state(tmp_path):
+    """Every stream is the first run, and is checked against a first run."""
+
+    class Counts(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("calls", torch.zeros(()))
+
+        def forward(self, x):
+            self.calls += 1
+            return x * self.calls
+
+    torch.export.save(torch.export.export(Counts(), (torch.ones(2),)), tmp_path / "net.pt2")
+    spec = TensorSpec("x", "float32", (2,)), TensorSpec("y", "float32", (2,))
+    model = PortableModel(spec[:1], spec[1:], program=tmp_path / "net.pt2")
+    artifact = TorchEngine().compile(model, OPTIONS, tmp_path / "out")
+    with TorchEngine().open_taps(artifact, OPTIONS) as session:
+        for _ in range(2):
+            (last,) = session.stream({"x": np.full(2, 3, np.float32)}, ["mul"])
+            np.testing.assert_array_equal(last.value, [3, 3])
+            assert session.check.identical

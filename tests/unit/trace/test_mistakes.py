@@ -159,7 +159,10 @@ CASES = {
         ("input", "only the second of two summands"),
         ("input", "difference instead of sum"),
     }),
-    "add, broadcast": ([(2, 3), (3,)], lambda x, y: y + x, {("input", "difference instead of sum")}),
+    "add, broadcast": ([(2, 3), (3,)], lambda x, y: y + x, {
+        ("input", "difference instead of sum"),
+        ("input", "only the second of two summands"),
+    }),
     "mul": ([(2, 3), (2, 3)], lambda x, y: x * y, {("input", "only the second of two factors")}),
     "pow": ([(2, 3), (2, 3)], lambda x, y: x.abs() ** y, {
         ("input", "pow with self and exponent swapped"),
@@ -179,6 +182,7 @@ CASES = {
         ("offset", "conv2d without its bias"),
         ("layout", "conv2d with its kernel mirrored"),
         ("layout", "conv2d with height and width of its kernel swapped"),
+        ("layout", "conv2d with its padding at the end only"),
         ("layout", "conv2d with input and output channels of its weight swapped"),
     }),
     "transposed conv": ([IMAGE], lambda x: functional.conv_transpose2d(x, KERNEL, WEIGHT), {
@@ -191,7 +195,9 @@ CASES = {
         [(2, 2, 3, 4)] * 3,
         functional.scaled_dot_product_attention,
         {
-            ("input", "scaled_dot_product_attention with scale 1 instead of None"),
+            ("input", "attention scaled by 1 instead of 0.5"),
+            ("input", "attention scaled by 0.25 instead of 0.5"),
+            ("layout", "attention with its softmax along axis 2 instead of 3"),
             ("input", "attention with a causal mask"),
             ("input", "scaled_dot_product_attention with query and key swapped"),
         },

@@ -1,6 +1,6 @@
 """What the modules of a model return, whether it exports or not."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -8,8 +8,9 @@ import torch
 from torch import nn
 
 from shipway.errors import EngineError, TensorError, UsageError
-from shipway.tensors import TensorSpec
-from shipway.trace.module_hooks import ModuleSession
+from shipway.source.loading import SourceRequest, load_source
+from shipway.tensors import TensorSpec, parse_spec
+from shipway.trace.module_hooks import ModuleSession, open_modules
 
 
 class Loops(nn.Module):
@@ -181,3 +182,23 @@ def test_failures_are_errors():
         with pytest.raises(TensorError, match="scale"):
             list(session.stream({"x": FEEDS["x"]}))
         assert len(list(session.stream(FEEDS))) == 4
+
+
+def test_a_source_is_opened_by_its_input_specs(tmp_path):
+    """As `shipway trace` would name it; what is no module is refused."""
+    path = tmp_path / "net.py"
+    path.write_text(
+        "import torch\n"
+        "def make():\n"
+        "    return torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.Tanh())\n"
+    )
+    request = SourceRequest(f"{path}:make", inputs=(parse_spec("x:[batch,2]"),))
+    source = load_source(request)
+    with open_modules(source) as session:
+        feeds = {"x": np.ones((4, 2), np.float32)}
+        read = {item.tap.name: item.value for item in session.stream(feeds)}
+    assert list(read) == ["input.input", "0", "1", "Sequential"]
+    np.testing.assert_array_equal(np.tanh(read["0"]).shape, (4, 3))
+    other = replace(source, kind="onnx", module=None, onnx=tmp_path / "net.onnx")
+    with pytest.raises(UsageError, match="no PyTorch module"):
+        open_modules(other)

@@ -448,3 +448,50 @@ def test_an_operator_that_fails_is_named(tmp_path):
             open_program_golden(model),
             {"x": np.ones(3, np.float32), "at": np.array([0, 7])},
         )
+
+
+def test_sizes_that_depend_on_data_may_differ_between_the_two(tmp_path):
+    """The engine found another number of boxes: what is behind it is of its size."""
+
+    class Boxes(nn.Module):
+        def forward(self, x):
+            kept = (x * 2).nonzero()
+            return kept.to(torch.float32) * 0.5
+
+    model = save_model(tmp_path, Boxes(), torch.ones(4))
+    golden = open_program_golden(model)
+    feeds = {"x": np.array([1, 0, 2, 3], np.float32)}
+    forced = np.array([1, 0, 0, 3], np.float32)
+    engine = {"mul": forced, "nonzero": np.array([[0], [3]])}
+    seen = walk(golden, feeds, engine.get)
+    last = seen[golden.outputs["out_0"]]
+    np.testing.assert_array_equal(last.value, [[0], [1], [1.5]])
+    np.testing.assert_array_equal(last.local, [[0], [1.5]])
+
+
+def test_what_runs_without_gradients_or_under_autocast_inside_is_shown_as_its_result(tmp_path):
+    """torch.export makes a graph of its own of such a block."""
+
+    class Blocks(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = nn.Linear(3, 3)
+
+        def forward(self, x):
+            with torch.no_grad():
+                y = self.inner(x).relu()
+            with torch.autocast("cpu", torch.bfloat16):
+                z = self.inner(y)
+            return z.float() + y
+
+    model = save_model(tmp_path, Blocks(), torch.randn(2, 3))
+    golden = open_program_golden(model, threads=1)
+    feeds = feeds_of(model)
+    plain = walk(golden, feeds)
+    (tap,) = golden.outputs.values()
+    assert np.isfinite(plain[tap].value).all()
+    again = walk(golden, feeds, lambda one: plain[one].value)
+    assert all(step.local is step.value for step in again.values())
+    double = walk(open_program_golden(model, double=True), feeds)[tap].value
+    assert double.dtype == np.float64
+    np.testing.assert_allclose(double, plain[tap].value, rtol=0.05, atol=0.05)

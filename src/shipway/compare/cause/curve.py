@@ -23,6 +23,7 @@ _MOST_BINS = 1024
 _SMALL = 0.02
 _LARGER_BELOW = 3.0
 _SPREAD_LEFT = 0.3
+_AS_STRAIGHT = 2.0
 
 
 def explain_curve(evidence: Evidence) -> Explanation | None:
@@ -40,7 +41,7 @@ def explain_curve(evidence: Evidence) -> Explanation | None:
     left, name = min(found)
     if not evidence.is_enough(left):
         left, name = _upper_half(evidence), "golden where that is above 0"
-    if math.isinf(left):
+    if math.isinf(left) or _is_line(evidence, left):
         return None
     text = f"a function of {name}, element by element: the error is {evidence.size:.2g}"
     if evidence.size < _SMALL:
@@ -76,6 +77,13 @@ def _upper_half(evidence: Evidence) -> float:
     if other > _LARGER_BELOW * size or not evidence.is_enough(left, size):
         return math.inf
     return left
+
+
+def _is_line(evidence: Evidence, left: float) -> bool:
+    """Whether the curve is a straight line, as far as the noise lets one tell."""
+    golden, actual = evidence.golden.ravel(), evidence.actual.ravel()
+    slope, constant = np.polyfit(golden, actual, 1)
+    return evidence.left(slope * evidence.golden + constant) <= _AS_STRAIGHT * left
 
 
 def _left(values: Values, target: Values) -> float:

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from shipway.compare.pairs import check_shapes
 from shipway.compare.verdict import limits_for
-from shipway.errors import ShipwayError, TensorError
+from shipway.errors import ShipwayError
 from shipway.tensors import Tensors, dtype_of
 from shipway.trace.golden import Piece
 
 __all__ = [
+    "Cut",
     "Evidence",
     "Explanation",
     "Values",
@@ -25,12 +28,15 @@ __all__ = [
 ]
 
 Values = NDArray[np.float64]
+Cut = Callable[[str, Collection[str]], Piece]
+"""`Golden.piece`: the operators that lead to a tensor from others."""
 
-_NOISE_MARGIN = 1.5
+_NOISE_MARGIN = 2.0
 _MOST_ELEMENTS = 1 << 20
 _SAME_PIECE = 1e-3
 _NEARLY_ALL = 0.1
 _MOST = 0.3
+_NEXT_TO_NOTHING = 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +71,7 @@ class Evidence:
             golden.
         feeds: What goes into them.
         rounding: The error that rounding alone makes, element by element; None without a piece.
+        cut: Cuts other pieces out of the golden; None where only `piece` is at hand.
         note: Why there is no piece, where one was given.
         strict: An explanation must explain all; else nine tenths of the squared error will do.
     """
@@ -78,6 +85,7 @@ class Evidence:
     piece: Piece | None = None
     feeds: Tensors | None = None
     rounding: Values | None = None
+    cut: Cut | None = None
     note: str = ""
     strict: bool = True
 
@@ -108,6 +116,16 @@ class Evidence:
             return left <= _MOST * size
         return left <= _NEARLY_ALL * size or (left <= self.tolerance and left**2 <= 0.5 * size**2)
 
+    def is_clear(self, left: float, size: float | None = None) -> bool:
+        """Whether many numbers, one for each channel say, leave little enough to be believed.
+
+        Args:
+            left: Relative L2 that is left.
+            size: That of the error; None means the whole one.
+        """
+        size = self.size if size is None else size
+        return left <= _NEXT_TO_NOTHING * size or (left <= self.tolerance and left <= 0.4 * size)
+
 
 def gather(
     golden: NDArray[Any],
@@ -115,6 +133,7 @@ def gather(
     precision: str,
     piece: Piece | None = None,
     feeds: Tensors | None = None,
+    cut: Cut | None = None,
 ) -> Evidence:
     """Collect what the explanations need. Runs the piece twice, where there is one.
 
@@ -122,10 +141,7 @@ def gather(
         TensorError: The shapes differ.
         UsageError: Unknown precision.
     """
-    if golden.shape != actual.shape:
-        raise TensorError(
-            f"Cannot compare shape {list(golden.shape)} with shape {list(actual.shape)}."
-        )
+    check_shapes(golden, actual)
     is_float = dtype_of(golden.dtype).is_float
     wide, other = (np.atleast_1d(side).astype(np.float64) for side in (golden, actual))
     finite = np.isfinite(wide) & np.isfinite(other)
@@ -142,7 +158,7 @@ def gather(
         return Evidence(wide, other, error, precision, scale, noise, note=note)
     rounding = _rounding_error(piece, feeds, precision, wide, finite)
     noise = _noise(precision, noise, rounding, scale)
-    return Evidence(wide, other, error, precision, scale, noise, piece, feeds, rounding)
+    return Evidence(wide, other, error, precision, scale, noise, piece, feeds, rounding, cut)
 
 
 def _rounding_error(

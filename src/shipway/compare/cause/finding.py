@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
@@ -13,34 +14,38 @@ from shipway.compare.cause.bends import explain_bends
 from shipway.compare.cause.bounds import explain_bounds
 from shipway.compare.cause.channel import explain_channel
 from shipway.compare.cause.curve import explain_curve
-from shipway.compare.cause.evidence import Evidence, Explanation, gather, root_mean_square
+from shipway.compare.cause.evidence import Cut, Evidence, Explanation, gather, root_mean_square
 from shipway.compare.cause.hypotheses import Trials, try_variants
+from shipway.compare.cause.inner import explain_inner
 from shipway.compare.cause.layout import explain_layout
 from shipway.compare.cause.nonfinite import explain_nonfinite
 from shipway.compare.cause.precision import explain_other_precision, explain_rounding
 from shipway.compare.cause.scale import explain_scale
 from shipway.compare.cause.weights import constants_of, explain_weights
 from shipway.compare.diagnosis import Cause
+from shipway.compare.pairs import check_shapes
 from shipway.compare.verdict import limits_for
-from shipway.errors import TensorError
 from shipway.tensors import Tensors
 from shipway.trace.golden import Piece
 
 __all__ = ["find_cause"]
 
 _UNLIKE = 0.9
-_EVEN = 4.0
+_EVEN = 0.25
+_LONGEST_PROBLEM = 80
+_MOST_NAMED = 5
 _CLEARLY_LESS = 0.3
 
 _BY_SHAPE: tuple[Callable[[Evidence], Explanation | None], ...] = (
     explain_rounding,
+    explain_other_precision,
     explain_layout,
     explain_bounds,
     explain_channel,
     explain_bends,
     explain_scale,
+    explain_inner,
     explain_curve,
-    explain_other_precision,
     explain_weights,
 )
 
@@ -52,6 +57,7 @@ def find_cause(
     precision: str,
     piece: Piece | None = None,
     feeds: Tensors | None = None,
+    cut: Cut | None = None,
 ) -> Cause:
     """Say what kind of fault makes a tensor wrong, with the numbers that show it.
 
@@ -73,22 +79,20 @@ def find_cause(
         piece: The operators between the last right tensors and this one; None where there is none
             to run.
         feeds: The engine's own tensors for `piece.inputs`.
+        cut: The golden's `piece`, to look at tensors inside `piece` as well.
 
     Raises:
         TensorError: The shapes differ, or a dtype is none of Shipway's.
         UsageError: Unknown precision.
     """
     limits_for(precision)
-    if golden.shape != actual.shape:
-        raise TensorError(
-            f"Cannot compare shape {list(golden.shape)} with shape {list(actual.shape)}."
-        )
+    check_shapes(golden, actual)
     if not golden.size:
         return Cause("unknown", "the tensor has no element")
     odd = explain_nonfinite(golden, actual, precision, feeds)
     if odd is not None:
         return _cause(odd, piece)
-    evidence = gather(golden, actual, precision, piece, feeds)
+    evidence = gather(golden, actual, precision, piece, feeds, cut)
     if not evidence.error.any():
         return Cause("unknown", "both tensors are equal")
     with np.errstate(all="ignore"):
@@ -123,12 +127,12 @@ def _remainder(evidence: Evidence, trials: Trials) -> Explanation:
     if cosine < _UNLIKE and evidence.size > 0.3:
         text = f"has little to do with golden: {numbers}; computed from something else"
         return Explanation("input", text, evidence.size)
-    constants = constants_of(evidence)
     excluded = "; ".join(_excluded(evidence, trials))
-    if constants and _is_even(evidence):
+    if evidence.piece is not None and _is_even(evidence):
+        read = ", ".join((*constants_of(evidence), *evidence.piece.inputs)[:_MOST_NAMED])
         text = (
-            f"an error without structure, spread evenly ({numbers}); {excluded}. What remains is "
-            f"another weight or constant: {', '.join(constants[:4])}"
+            f"an error without structure, spread as golden is ({numbers}); {excluded}. What "
+            f"remains is that something else was read in place of one of {read}"
         )
         return Explanation("input", text, evidence.size)
     return Explanation("unknown", f"{numbers}; {excluded}", evidence.size)
@@ -140,6 +144,7 @@ def _excluded(evidence: Evidence, trials: Trials) -> Iterator[str]:
         yield f"nor does any of {trials.tried} variants of the operators"
     if trials.failed:
         title, problem = trials.failed[0]
+        problem = textwrap.shorten(problem, _LONGEST_PROBLEM, placeholder=" ...")
         yield f"{len(trials.failed)} more could not be run ({title}: {problem})"
     if evidence.rounding is not None:
         made = root_mean_square(evidence.rounding) / evidence.scale
@@ -155,11 +160,19 @@ def _cosine(evidence: Evidence) -> float:
 
 
 def _is_even(evidence: Evidence) -> bool:
-    """Whether no slice is much further off than the whole."""
-    rows = [
-        np.moveaxis(evidence.error, axis, 0).reshape(size, -1)
-        for axis, size in enumerate(evidence.error.shape)
-        if size > 1
-    ]
-    usual = root_mean_square(evidence.error)
-    return all((row**2).mean(axis=1).max() ** 0.5 <= _EVEN * usual for row in rows)
+    """Whether the error is spread over the slices much as golden is."""
+    for axis, size in enumerate(evidence.error.shape):
+        if size > 1:
+            error, golden = (
+                (np.moveaxis(side, axis, 0).reshape(size, -1) ** 2).sum(axis=1)
+                for side in (evidence.error, evidence.golden)
+            )
+            if _carriers(error) < _EVEN * _carriers(golden):
+                return False
+    return True
+
+
+def _carriers(energies: NDArray[np.float64]) -> float:
+    """Return how many slices carry the energy: all of them where all carry the same."""
+    total = float(energies.sum())
+    return total**2 / float((energies**2).sum()) if total else 0.0

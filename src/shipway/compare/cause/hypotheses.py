@@ -9,7 +9,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from shipway.compare.cause.evidence import Evidence, Explanation, Values
-from shipway.errors import ShipwayError
 from shipway.trace.golden import Variant
 
 __all__ = ["Trials", "try_variants"]
@@ -64,7 +63,7 @@ def _run(variant: Variant, evidence: Evidence) -> tuple[Values | None, str]:
     try:
         with np.errstate(all="ignore"):
             found = np.asarray(variant.run(evidence.feeds or {})).astype(np.float64)
-    except ShipwayError as error:
+    except Exception as error:  # noqa: BLE001 -- a mistake may be an impossible one: that is said, and no crash
         return None, str(error)
     if found.size != math.prod(evidence.golden.shape):
         return None, f"gives shape {list(found.shape)}"

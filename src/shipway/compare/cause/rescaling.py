@@ -11,17 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shipway.compare.cause.evidence import Evidence, Values, root_mean_square, run_piece
+from shipway.compare.cause.solving import solve
 from shipway.tensors import Tensors
 from shipway.trace.golden import Piece
 
 __all__ = ["rescaled_inputs"]
 
-_STEP = 1.0 / 64
 _INVARIANT = 0.1
 _WIDEST = math.log(1e4)
 _GRID = 25
-_ROUNDS = 4
-_SMALLEST_STEP = 1e-4
 _MOST_FEEDS = 4
 
 Rescaled = tuple[str, str, Values]
@@ -74,7 +72,7 @@ def _runner(piece: Piece, feeds: Tensors, shape: tuple[int, ...]) -> Run:
 def _gains(evidence: Evidence, names: list[str], run: Run) -> Iterator[Rescaled]:
     """Find the factor of each input alone."""
     for name in names:
-        factor, found = _solve(evidence, functools.partial(_run_one, run, name), 1.0)
+        factor, found = solve(evidence, functools.partial(_run_one, run, name), 1.0)
         if found is not None:
             yield f"as if '{name}' were scaled by {factor:.5g} before", "gain", found
 
@@ -97,27 +95,7 @@ def _epsilon(evidence: Evidence, names: list[str], run: Run) -> Iterator[Rescale
 
     places = np.linspace(-_WIDEST, _WIDEST, _GRID)
     start = float(places[int(np.argmin([left(place) for place in places]))])
-    log_scale, found = _solve(evidence, run_at, start)
+    log_scale, found = solve(evidence, run_at, start)
     if found is not None and abs(log_scale) > 0.02:
         text = f"as if epsilon were {math.exp(-2 * log_scale):.3g} times as large"
         yield text, "approximation", found
-
-
-def _solve(
-    evidence: Evidence, run_at: Callable[[float], Values | None], start: float
-) -> tuple[float, Values | None]:
-    """Find the number for which a run gives the engine's tensor: Gauss-Newton, by differences."""
-    place, before, step = start, run_at(start), _STEP
-    for _ in range(_ROUNDS):
-        after = run_at(place + step)
-        if before is None or after is None:
-            return place, None
-        slope = (after - before) / step
-        power = float((slope**2).sum())
-        if not power:
-            return place, None
-        change = float(((evidence.actual - before) * slope).sum()) / power
-        change = min(max(change, -2.0), 2.0)
-        place += change
-        before, step = run_at(place), max(abs(change) / 16, _SMALLEST_STEP)
-    return place, before

@@ -7,29 +7,28 @@ leaves behind: making that one an output keeps the fusion, making any other one 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from shipway.engines.openvino.identities import same_values
+from shipway.engines.openvino.nodes import PLUMBING, Node, layout_name, read_nodes
 from shipway.engines.tapping import Tap
 from shipway.tensors import DTYPES, TensorSpec
 
 if TYPE_CHECKING:
     from openvino import CompiledModel, Model
 
-__all__ = ["Execution", "Node", "Place", "read_execution", "split_names"]
+__all__ = ["Execution", "Place", "read_execution"]
 
 _DTYPES = frozenset(dtype.openvino for dtype in DTYPES)
 _FLOATS = ("f32", "bf16", "f16", "f64")
-_PLUMBING = ("Input", "Output", "Const")
 _NO_OPERATORS = ("Constant", "Parameter", "Result")
-_MOVERS = ("Reorder", "Reshape", "Transpose")
 _CONTAINERS = ("If", "Loop", "TensorIterator")
-_LAYOUTS = {"acdb": "NHWC", "acdeb": "NDHWC"}
+_NOBODY = -1
 
 _FOLDED = "a constant: OpenVINO computed it while compiling"
-_GONE = "OpenVINO removed it, or computes it inside another operator without saying so"
+_GONE = "OpenVINO removed it, or computes it inside other operators without saying so"
 _OWN = "OpenVINO made this operator itself; no tensor of the model is computed there"
 _WEIGHTS = "prepares a weight; it does not depend on the inputs"
 _REORDER = "moves a tensor to another layout or precision; no tensor of the model is computed there"
@@ -54,41 +53,6 @@ class Place:
     dtype: str
     order: int
     is_suspect: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Node:
-    """A node of the execution.
-
-    Args:
-        name: Its name there.
-        kind: What it does: "Convolution", "Subgraph".
-        primitive: The implementation: "brgconv_avx512_bf16".
-        order: Position in the order of execution.
-        precision: What it computes in, whatever it hands on.
-        precisions: Element type of each of its outputs.
-        layouts: Layout of each of its outputs.
-        inside: The operators of the model that it took in, with the output where one is named.
-        is_weight: It does not depend on the inputs of the model.
-        is_open: It ends in an operator that OpenVINO made and the model does not have, or moves
-            what such a node computed: a Sigmoid drawn before a Transpose.
-    """
-
-    name: str
-    kind: str
-    primitive: str
-    order: int
-    precision: str
-    precisions: tuple[str, ...]
-    layouts: tuple[str, ...]
-    inside: tuple[tuple[str, int | None], ...]
-    is_weight: bool
-    is_open: bool
-
-    @property
-    def manner(self) -> tuple[Any, ...]:
-        """How it computes what: equal for equal nodes of two compiled models."""
-        return self.kind, self.primitive, self.precisions, self.inside
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,30 +83,13 @@ class Execution:
         Returns:
             "before" the node that computes it, "at" that node, or only "after" it.
         """
-        ops = {op: None for node in self.nodes for op, _ in node.inside}
-        there = {node.manner for node in _nodes(tapped, ops)}
+        ops = {op for node in self.nodes for op, _ in node.inside}
+        there = {node.manner for node in read_nodes(tapped, ops)}
         last = self.places[name].order
-        here = (node for node in _nodes(plain, ops) if node.inside)
+        here = (node for node in read_nodes(plain, ops) if node.inside)
         changed = (node.order for node in here if node.manner not in there)
         first = min(changed, default=last + 1)
         return "before" if first < last else "at" if first == last else "after"
-
-
-def split_names(text: str, known: Collection[str]) -> list[str]:
-    """Split names joined by commas; a comma inside a known name does not end it.
-
-    Example:
-        >>> split_names("a,b,c,d", {"a", "b,c"})
-        ['a', 'b,c', 'd']
-    """
-    parts = text.split(",") if text else []
-    names = []
-    while parts:
-        joined = (count for count in range(len(parts), 1, -1) if ",".join(parts[:count]) in known)
-        count = next(joined, 1)
-        names.append(",".join(parts[:count]))
-        parts = parts[count:]
-    return names
 
 
 def read_execution(
@@ -161,7 +108,7 @@ def read_execution(
     """
     taken = {spec.name for spec in (*inputs, *outputs)}
     reader = _Reader(model, taken, _results(model, outputs))
-    nodes = list(_nodes(compiled, reader.ops))
+    nodes = read_nodes(compiled, reader.ops)
     reader.read(nodes)
     given = [Tap(spec.name, 0, kind="input", names=(spec.name,)) for spec in inputs]
     names = {tap.name for tap in given}
@@ -170,7 +117,7 @@ def read_execution(
         taps=tuple(replace(tap, order=at) for at, tap in enumerate((*given, *shown))),
         places=reader.places,
         untapped=reader.untapped,
-        nodes=tuple(nodes),
+        nodes=nodes,
     )
 
 
@@ -185,47 +132,6 @@ def _results(model: Model, outputs: Sequence[TensorSpec]) -> dict[tuple[str, int
                 found.setdefault(key, []).append(spec.name)
                 break
     return found
-
-
-def _nodes(compiled: CompiledModel, ops: Mapping[str, Any]) -> Iterator[Node]:
-    """Yield the nodes in the order of execution."""
-    found = []
-    moving: set[str] = set()
-    unfinished: set[str] = set()
-    for op in compiled.get_runtime_model().get_ordered_ops():
-        facts = {name: str(value.value) for name, value in op.get_rt_info().items()}
-        originals = split_names(facts.get("originalLayersNames", ""), ops)
-        name, kind = op.get_friendly_name(), facts.get("layerType", op.get_type_name())
-        sources = {value.get_node().get_friendly_name() for value in op.input_values()}
-        if kind == "Input" or not moving.isdisjoint(sources):
-            moving.add(name)
-        inside = [_operator(name, ops) for name in originals]
-        ends_open = bool(inside) and inside[-1] is None and kind not in _PLUMBING
-        if ends_open or (kind in _MOVERS and not unfinished.isdisjoint(sources)):
-            unfinished.add(name)
-        found.append(
-            Node(
-                name=name,
-                kind=kind,
-                primitive=facts.get("primitiveType", ""),
-                order=int(facts.get("execOrder", "0")),
-                precision=facts.get("runtimePrecision", ""),
-                precisions=tuple(facts.get("outputPrecisions", "").split(",")),
-                layouts=tuple(facts.get("outputLayouts", "").split(",")),
-                inside=tuple(filter(None, inside)),
-                is_weight=name not in moving,
-                is_open=name in unfinished,
-            )
-        )
-    yield from sorted(found, key=lambda node: node.order)
-
-
-def _operator(name: str, ops: Mapping[str, Any]) -> tuple[str, int | None] | None:
-    """Return the operator of the model that a name stands for; "LSTM_5.0" is its first output."""
-    if name in ops:
-        return name, None
-    owner, _, port = name.rpartition(".")
-    return (owner, int(port)) if owner in ops and port.isdecimal() else None
 
 
 @dataclass(slots=True)
@@ -249,13 +155,19 @@ class _Reader:
     unnamed: dict[tuple[str, int], str] = field(default_factory=dict)
     same: set[str] = field(default_factory=set)
     fused: set[str] = field(default_factory=set)
+    moving: set[str] = field(default_factory=set)
+    absorbed: dict[int, list[str]] = field(default_factory=dict)
+    covered: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
-        """Number the operators, and name those that no tensor of the model names."""
+        """Number the operators, name the nameless, and see which depend on the inputs."""
         counts: dict[str, int] = {}
         for at, op in enumerate(self.model.get_ordered_ops()):
             name, kind = op.get_friendly_name(), op.get_type_name()
             self.ops[name], self.positions[name] = op, at
+            sources = (value.get_node().get_friendly_name() for value in op.input_values())
+            if kind == "Parameter" or not self.moving.isdisjoint(sources):
+                self.moving.add(name)
             # OpenVINO's own names have numbers that differ each time the model is converted.
             for port in range(op.get_output_size()):
                 if kind not in _NO_OPERATORS and not op.output(port).get_names():
@@ -265,15 +177,37 @@ class _Reader:
     def read(self, nodes: Sequence[Node]) -> None:
         """Collect the taps of all nodes, and why the others have none."""
         folded = {op for node in nodes if node.kind == "Const" for op, _ in node.inside}
-        nodes = [node for node in nodes if node.kind not in _PLUMBING]
+        nodes = [node for node in nodes if node.kind not in PLUMBING]
         last = {inside: node.order for node in nodes for inside in node.inside}
         last |= {(op, None): node.order for node in nodes for op, _ in node.inside}
         convolutions = (node for node in nodes if node.kind == "Convolution")
         self.fused = {op for node in convolutions for op, _ in node.inside[1:]}
+        self.covered = {op for node in nodes for op, _ in node.inside}
+        self._absorb(nodes, folded)
         for node in nodes:
             self._read(node, last)
-        covered = {op for node in nodes for op, _ in node.inside}
-        self._explain(covered, folded)
+        self._explain(folded)
+
+    def _absorb(self, nodes: Sequence[Node], folded: Collection[str]) -> None:
+        """Find the operators that no node names, but that only one node can make use of.
+
+        A node that computes x * sigmoid(x) names the product alone.
+        """
+        owners: dict[str, set[int]] = {}
+        for node in nodes:
+            for op, _ in node.inside:
+                owners.setdefault(op, set()).add(node.order)
+        for name in reversed(self.ops):
+            if name in owners or name not in self.moving or name in folded:
+                continue
+            readers = {
+                reader.get_node().get_friendly_name()
+                for output in self.ops[name].outputs()
+                for reader in output.get_target_inputs()
+            }
+            owners[name] = set().union(*(owners.get(reader, {_NOBODY}) for reader in readers))
+            if len(owners[name]) == 1 and self._computes(name):
+                self.absorbed.setdefault(min(owners[name]), []).append(name)
 
     def _read(self, node: Node, last: Mapping[tuple[str, int | None], int]) -> None:
         inside = [one for one in node.inside if self._computes(one[0])]
@@ -285,7 +219,9 @@ class _Reader:
         if last[op, port] > node.order:
             self.untapped[node.name] = f"computes a part of {self._title(op, port or 0)} only"
             return
-        covers = self._covers(inside, op)
+        absorbed = self.absorbed.get(node.order, [])
+        self.covered.update(absorbed)
+        covers = self._covers({*(one for one, _ in inside), *absorbed} - {op})
         ports = range(self.ops[op].get_output_size()) if port is None else (port,)
         for each in ports:
             if self.ops[op].output(each).get_target_inputs():
@@ -297,7 +233,8 @@ class _Reader:
         output = self.ops[op].output(port)
         names = (*sorted(output.get_names()), *same_values(output))
         self.same.update(names)
-        layout = _layout(_at(node.layouts, port))
+        covers = tuple(name for name in covers if name not in names)
+        layout = layout_name(_at(node.layouts, port))
         tap = Tap("", 0, op=node.kind, names=names, covers=covers, layout=layout)
         results = self.results.get((op, port), ())
         for name in results:
@@ -329,12 +266,11 @@ class _Reader:
     def _computes(self, op: str) -> bool:
         return self.ops[op].get_type_name() not in _NO_OPERATORS
 
-    def _covers(self, inside: Collection[tuple[str, int | None]], end: str) -> tuple[str, ...]:
-        """Return the names of the tensors computed on the way to the end of a node."""
-        ops = sorted({op for op, _ in inside if op != end}, key=self.positions.__getitem__)
+    def _covers(self, ops: Collection[str]) -> tuple[str, ...]:
+        """Return the names of the tensors that operators compute, in order."""
         names = (
             name
-            for op in ops
+            for op in sorted(ops, key=self.positions.__getitem__)
             for output in self.ops[op].outputs()
             for name in sorted(output.get_names())
         )
@@ -352,16 +288,12 @@ class _Reader:
         self.taken.add(unique)
         return unique
 
-    def _explain(self, covered: Collection[str], folded: Collection[str]) -> None:
+    def _explain(self, folded: Collection[str]) -> None:
         """Say of every tensor of the model that no node computes what became of it."""
-        moving: set[str] = set()
         for name, op in self.ops.items():
-            sources = (value.get_node().get_friendly_name() for value in op.input_values())
-            if op.get_type_name() == "Parameter" or not moving.isdisjoint(sources):
-                moving.add(name)
-            if name in covered or not self._computes(name):
+            if name in self.covered or not self._computes(name):
                 continue
-            reason = _GONE if name in moving and name not in folded else _FOLDED
+            reason = _GONE if name in self.moving and name not in folded else _FOLDED
             for output in op.outputs():
                 hidden = output.get_names() - self.same
                 self.untapped.update(dict.fromkeys(hidden, reason))
@@ -378,16 +310,3 @@ def _dtype(own: str, computed: str) -> str:
 
 def _at(values: Sequence[str], port: int) -> str:
     return values[port] if port < len(values) else values[0]
-
-
-def _layout(text: str) -> str:
-    """Name a layout that is not the plain one: "acdb" is "NHWC", "aBcd16b" is "NCHWc16"."""
-    if text in _LAYOUTS:
-        return _LAYOUTS[text]
-    if text in {"undef", "any"} or (list(text) == sorted(text) and text.islower()):
-        return ""
-    for size in ("8", "16"):
-        for plain, name in (("aBcd", "NCHWc"), ("aBcde", "NCDHWc")):
-            if text == f"{plain}{size}b":
-                return f"{name}{size}"
-    return text

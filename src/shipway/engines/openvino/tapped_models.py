@@ -65,17 +65,22 @@ class TappedModels:
         Args:
             shapes: Shapes of the inputs, in the order of the model's own.
         """
-        model = self._model
-        if any(port.partial_shape.is_dynamic for port in model.inputs):
-            model = model.clone()
-            wanted = {at: runtime().PartialShape(shape) for at, shape in enumerate(shapes)}
-            model.reshape(wanted)
-        ops = _by_name(model)
+        ops = _by_name(self._for_shapes(shapes))
         return {
             name: _count(ops[place.op].output(place.port).get_partial_shape())
             * _DTYPES[place.dtype].numpy.itemsize
             for name, place in self._places.items()
         }
+
+    def _for_shapes(self, shapes: Sequence[tuple[int, ...]]) -> Model:
+        if not any(port.partial_shape.is_dynamic for port in self._model.inputs):
+            return self._model
+        model = self._model.clone()
+        try:
+            model.reshape({at: runtime().PartialShape(shape) for at, shape in enumerate(shapes)})
+        except RuntimeError:  # it runs all the same: only its sizes stay unknown
+            return self._model
+        return model
 
     def compiled(self, names: tuple[str, ...]) -> CompiledModel:
         """Return the compiled model that also gives the tensors of these names."""

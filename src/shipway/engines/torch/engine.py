@@ -119,9 +119,13 @@ class TorchEngine:
             EngineError: An option cannot be honoured, or an operator is not registered.
             ModelError: The artifact changed since it was made.
         """
-        session = self.load(artifact, options)
+        import_torch(self.name)
+        _require_options(options)
+        _MAKER.open(artifact)
+        program = read_program(artifact.path)
+        session = TorchSession(artifact, program, options)
         model = PortableModel(artifact.inputs, artifact.outputs, program=artifact.path)
-        flat = flatten_program(artifact.path, model, threads=thread_count(options))
+        flat = flatten_program(artifact.path, model, threads=thread_count(options), program=program)
         return TorchTapSession(session, flat)
 
 

@@ -130,7 +130,12 @@ class FlatProgram:
 
 
 def flatten_program(
-    path: Path, model: PortableModel, *, threads: int, double: bool = False
+    path: Path,
+    model: PortableModel,
+    *,
+    threads: int,
+    double: bool = False,
+    program: Any = None,
 ) -> FlatProgram:
     """Load an exported program so that it can be run node by node.
 
@@ -139,6 +144,7 @@ def flatten_program(
         model: Whose inputs and outputs it has.
         threads: Threads inside an operator.
         double: Compute in float64: weights, float inputs, constants, and casts to a float dtype.
+        program: The program in it, where it was read already; its graph is changed.
 
     Raises:
         EngineMissing: torch is not installed.
@@ -146,7 +152,7 @@ def flatten_program(
         ModelError: The file is no exported program, or has other inputs or outputs than the model.
     """
     import_torch("torch")
-    program = read_program(path)
+    program = read_program(path) if program is None else program
     signature = read_signature(path, program, model)
     module = program.graph_module
     nodes = tuple(node for node in module.graph.nodes if node.op != "output")

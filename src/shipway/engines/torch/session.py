@@ -52,6 +52,11 @@ class TorchSession(BaseSession):
         weights = [*self._module.parameters(), *self._module.buffers(), *constants]
         self._weights = memory_of(weights)
 
+    @property
+    def state(self) -> tuple[Any, ...]:
+        """The buffers, which a run may change."""
+        return tuple(self._module.buffers())
+
     def _check(self, feeds: Tensors) -> dict[str, int]:
         sizes = super()._check(feeds)
         check_limits(self.inputs, self._limits, feeds)

@@ -13,6 +13,7 @@ from shipway.engines.tapping import Tap, TapCheck, TappedTensor
 from shipway.engines.torch.flat_program import FlatProgram
 from shipway.engines.torch.walking import SEED, own_array, walk
 from shipway.errors import EngineError, UsageError
+from shipway.export.example import keep_state
 from shipway.tensors import Tensors, TensorSpec
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ class TorchTapSession:
     """A program run node by node: one tensor more in memory than in a plain run."""
 
     def __init__(self, session: TorchSession, flat: FlatProgram) -> None:
-        """Keep both forms of the program; they share no weights.
+        """Keep both forms of the program.
 
         Args:
             session: The program called as a whole, which the taps are checked against.
@@ -63,7 +64,7 @@ class TorchTapSession:
         for output, name in flat.outputs.items():
             readers.setdefault(name, []).append(output)
         differing: list[str] = []
-        for step in walk(flat, feeds, lambda _node, _value: None):
+        for step in walk(flat, feeds, lambda _step: None):
             tap = taps[step.node.name]
             wanted = names is None or tap.name in names
             if not wanted and tap.name not in readers:
@@ -81,7 +82,8 @@ class TorchTapSession:
     def _run_plain(self, feeds: Tensors) -> dict[str, NDArray[Any]]:
         import torch
 
-        with torch.random.fork_rng(devices=[]):
+        # The walk starts from the state of the program, so a run of it as a whole must as well.
+        with keep_state(self._session.state), torch.random.fork_rng(devices=[]):
             torch.manual_seed(SEED)
             return self._session.run(feeds)
 

@@ -24,8 +24,8 @@ __all__ = ["SEED", "Actual", "Memory", "Step", "own_array", "same_bits", "walk"]
 SEED = 0
 """Random operators draw from it, as when the name map was checked on numbers."""
 
-Actual = Callable[[Any, Any], Any]
-"""Given a node and its golden tensor, returns the tensor to go on with, or None for golden's own."""
+Actual = Callable[["Step"], Any]
+"""Given a step, returns the tensor to go on with, or None for golden's own."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -97,7 +97,7 @@ def walk(
         if node.name in shown:
             step = both.step(node)
             yield step
-            given = actual(node, step.value) if node.op == "call_function" else None
+            given = actual(step) if node.op == "call_function" else None
             del step
             if given is not None:
                 with torch_settings(flat.threads):
@@ -152,7 +152,7 @@ class _Executions:
                 self.forced[node] = given
         elif not same_bits(self._local(node), given):
             self._fork((node,))
-            if _overlaps(self.forced[node]):
+            if _overlaps(self.forced[node]) or self.forced[node].shape != given.shape:
                 self.forced[node] = given.clone()
             else:
                 self.forced[node].copy_(given)

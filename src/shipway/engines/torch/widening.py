@@ -33,7 +33,7 @@ def widen_graph(module: Any) -> None:
             if is_assertion(node):
                 node.target, node.args, node.kwargs = _nothing, (), {}
             elif node.op == "call_function":
-                node.args, node.kwargs = widen_arguments((node.args, node.kwargs))
+                node.args, node.kwargs = widen_arguments(node, node.args, node.kwargs)
         part.recompile()
 
 
@@ -44,11 +44,17 @@ def is_assertion(node: Any) -> bool:
     return node.target is torch.ops.aten._assert_tensor_metadata.default  # noqa: SLF001 -- torch's own name
 
 
-def widen_arguments(arguments: Any) -> Any:
-    """Return the arguments of a node with float64 in the place of each float dtype."""
+def widen_arguments(node: Any, args: Any, kwargs: Any) -> tuple[Any, Any]:
+    """Return the arguments of a node with float64 in the place of each float dtype.
+
+    A block under autocast runs without it.
+    """
     import torch
 
-    return torch.fx.node.map_aggregate(arguments, _widen_dtype)
+    if node.target is torch.ops.higher_order.wrap_with_autocast:
+        return (*args[:2], False, *args[3:]), kwargs  # device, dtype, enabled, ...
+    map_aggregate = torch.fx.node.map_aggregate
+    return map_aggregate(args, _widen_dtype), map_aggregate(kwargs, _widen_dtype)
 
 
 def _widen_dtype(value: Any) -> Any:

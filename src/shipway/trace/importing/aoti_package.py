@@ -107,12 +107,17 @@ def _launches(data: dict[str, Any]) -> dict[str, Launch]:
     """Return the launches by their key, in order."""
     found = {}
     for key, known in data.items():
-        nodes = known.get("pre_grad_nodes") or known.get("post_grad_nodes") or []
-        traces = known.get("stack_traces") or [""]
+        nodes = _texts_in(known, "pre_grad_nodes") or _texts_in(known, "post_grad_nodes")
+        traces = _texts_in(known, "stack_traces")
         # Both lists begin with what is computed last.
-        line = trace_location(str(traces[0]))
-        found[key] = Launch(_kernel(key), tuple(map(str, reversed(nodes))), line)
+        line = trace_location(traces[0]) if traces else None
+        found[key] = Launch(_kernel(key), tuple(reversed(nodes)), line)
     return dict(sorted(found.items(), key=lambda item: _number(item[0])))
+
+
+def _texts_in(known: Any, name: str) -> list[str]:
+    listed = known.get(name)
+    return [one for one in listed if isinstance(one, str)] if isinstance(listed, list) else []
 
 
 def _kernel(key: str) -> str:

@@ -13,16 +13,15 @@ from __future__ import annotations
 import csv
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
-from shipway.engines.tapping import Tap
 from shipway.errors import TensorError, UsageError
 from shipway.trace.importing.ascend_file import AscendTensor, read_ascend_file
 from shipway.trace.importing.ascend_statistics import read_statistics
+from shipway.trace.importing.ascend_taps import Place, describe
 from shipway.trace.importing.dump import (
     ImportedDump,
     ImportedTensor,
@@ -32,7 +31,7 @@ from shipway.trace.importing.dump import (
     number_taps,
 )
 from shipway.trace.importing.maps import read_maps
-from shipway.trace.importing.origins import NO_ORIGIN, Origins, chain, sanitised
+from shipway.trace.importing.origins import Origins
 
 __all__ = ["detect_ascend", "read_ascend"]
 
@@ -194,10 +193,9 @@ def _read_file(
         rows, damaged = read_statistics(named.path)
         problems.update(damaged)
         for row in rows:
-            tap = _tap(named, named.op_name, row.side, row.position, maps, row.format_name)
-            yield ImportedTensor(
-                tap, None, row.dtype, row.shape, row.facts, may_repeat=row.side == "input"
-            )
+            place = Place(named.op_type, named.op_name, row.side, row.position, row.format_name)
+            tap, is_input = describe(place, maps), row.side == "input"
+            yield ImportedTensor(tap, None, row.dtype, row.shape, row.facts, may_repeat=is_input)
     else:
         header = read_ascend_file(named.path)
         for tensor in header.tensors:
@@ -205,52 +203,33 @@ def _read_file(
 
 
 def _converted(named: _Named, maps: Sequence[Origins]) -> ImportedTensor:
-    tap = _tap(named, named.op_name, named.side, named.position, maps)
+    place = Place(named.op_type, named.op_name, named.side, named.position)
     dtype, shape = npy_facts(named.path)
-    is_input = named.side == "input"
     return ImportedTensor(
-        tap, partial(load_npy, named.path), dtype, shape or None, may_repeat=is_input
+        describe(place, maps),
+        partial(load_npy, named.path),
+        dtype,
+        shape or None,
+        may_repeat=named.side == "input",
     )
 
 
 def _dumped(
     named: _Named, op_name: str, tensor: AscendTensor, maps: Sequence[Origins]
 ) -> ImportedTensor:
-    tap = _tap(named, op_name, tensor.side, tensor.index, maps, tensor.format_name)
-    if tensor.side == "output" and tensor.origin and not maps:
-        tap = _with_names(tap, tensor.origin, tensor.origin_index)
+    place = Place(
+        named.op_type,
+        op_name,
+        tensor.side,
+        tensor.index,
+        tensor.format_name,
+        tensor.origin,
+        tensor.origin_index,
+    )
     return ImportedTensor(
-        tap,
+        describe(place, maps),
         partial(tensor.load, named.path),
         tensor.dtype,
         tensor.original or tensor.shape,
         may_repeat=tensor.side == "input",
     )
-
-
-def _tap(
-    named: _Named,
-    op_name: str,
-    side: str,
-    index: int,
-    maps: Sequence[Origins],
-    format_name: str = "",
-) -> Tap:
-    tap = Tap(
-        name=f"{op_name}:{side}:{index}",
-        order=0,
-        op=named.op_type,
-        kind="input" if named.op_type == "Data" else "value",
-        layout="" if format_name in {"NCHW", "NCDHW", "ND", "RESERVED"} else format_name,
-    )
-    if side == "input":
-        return tap
-    origin = chain(maps, op_name, index)
-    if origin is not None:
-        return origin.onto(tap)
-    return _with_names(tap, op_name, index) if not maps else NO_ORIGIN.onto(tap)
-
-
-def _with_names(tap: Tap, name: str, index: int) -> Tap:
-    forms = (name, sanitised(name)) if index == 0 else ()
-    return replace(tap, names=tuple(dict.fromkeys((*forms, f"{name}:{index}", *tap.names))))

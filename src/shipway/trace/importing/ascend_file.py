@@ -121,7 +121,10 @@ class AscendTensor:
             raise TensorError(f"cannot be read: {error.strerror}") from error
         if len(data) < needed:
             raise TensorError(f"its last {needed - len(data)} bytes are not in the file")
-        values = np.frombuffer(data, dtype).reshape(self.shape)
+        try:
+            values = np.frombuffer(data, dtype).reshape(self.shape)
+        except ValueError as error:  # a size that no array can have, beside one of 0
+            raise TensorError(f"no tensor has the shape {list(self.shape)}") from error
         return values.astype(np.float32) if self.dtype in _EXACT_AS_FLOAT32 else values.copy()
 
 

@@ -29,9 +29,11 @@ __all__ = [
     "natural_key",
     "npy_facts",
     "number_taps",
+    "sizes_in_json",
 ]
 
 Loader = Callable[[], NDArray[Any]]
+_LARGEST_SIZE = (1 << 63) - 1
 _PRECISIONS = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
 
 
@@ -128,6 +130,18 @@ def finite_facts(**numbers: Any) -> dict[str, float]:
     return facts
 
 
+def sizes_in_json(value: Any) -> tuple[int, ...] | None:
+    """Return the sizes of a tensor from a list in JSON; None where it is no such list.
+
+    Example:
+        >>> sizes_in_json([1, 3]), sizes_in_json([1, -3])
+        ((1, 3), None)
+    """
+    if not isinstance(value, list) or not all(type(size) is int for size in value):
+        return None
+    return tuple(value) if all(0 <= size <= _LARGEST_SIZE for size in value) else None
+
+
 def natural_key(text: str) -> tuple[tuple[int, int, str], ...]:
     """Return a sort key in which `buf9` comes before `buf10`.
 
@@ -160,6 +174,8 @@ def load_npy(path: Path) -> NDArray[Any]:
     Raises:
         TensorError: It is absent, truncated, holds Python objects or an unknown element type.
     """
+    if path.suffix.lower() != ".npy":
+        raise TensorError(f"{path} is no .npy file.")
     return as_array(next(iter(read_tensors(path).values())), str(path))
 
 

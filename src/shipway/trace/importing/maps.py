@@ -34,11 +34,16 @@ class OnnxNames:
     """
 
     values: Mapping[tuple[str, int], str]
+    is_complete: bool = False
 
     def find(self, op_name: str, index: int) -> Origin | None:
         """Return the value that an output of a node is."""
         names = resolve_values([op_name], index, self.values)
         return Origin(names=names) if names else None
+
+    def find_input(self, op_name: str, index: int) -> Origin | None:  # noqa: ARG002 -- see `Origins`
+        """Return None: an input of a node may be one of the compiled operator, or inside it."""
+        return None
 
 
 def read_maps(mapping: Path | None) -> tuple[Origins, ...]:

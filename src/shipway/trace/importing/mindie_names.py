@@ -110,11 +110,16 @@ class MindieNames:
     """
 
     origins: Mapping[str, Origin]
+    is_complete: bool = True
 
     def find(self, op_name: str, index: int) -> Origin | None:
         """Return what is known of an output of an operator: the maps name the first one only."""
         origin = self.origins.get(sanitised(op_name))
         return origin if origin is None or index == 0 else NO_ORIGIN
+
+    def find_input(self, op_name: str, index: int) -> Origin | None:  # noqa: ARG002 -- see `Origins`
+        """Return None: the maps do not say what an operator reads."""
+        return None
 
 
 def read_mindie_names(folder: Path) -> MindieNames:

@@ -3,7 +3,8 @@
 A dump of a PyTorch run is `{dump_path}/step{N}/rank{R}/` (or `proc{PID}` without ranks): `dump.json`
 with what went in and out of every module (level L0), API (L1) or both (mix), `dump_tensor_data/*.pt`
 where the task was "tensor", `construct.json` with who called whom, `stack.json` with the lines.
-A dump of an ONNX run is a folder of .npy files, see `msprobe_offline`.
+A dump of an ONNX run is a folder of .npy files, see `msprobe_offline`; msit's own of a PyTorch run is
+one of .pth files, see `msit_torch`.
 
 Source: json_writer.py and the data collector of mindstudio-probe 26.2.0; tried on dumps that it
 wrote.
@@ -30,7 +31,9 @@ from shipway.trace.importing.dump import (
     guess_precision,
     load_torch,
     number_taps,
+    sizes_in_json,
 )
+from shipway.trace.importing.msit_torch import is_msit_torch, read_msit_torch
 from shipway.trace.importing.msprobe_offline import is_offline, offline_folder, read_offline
 
 __all__ = ["detect_msprobe", "read_msprobe"]
@@ -51,7 +54,8 @@ _PARTS = ("input_args", "input_kwargs", "input", "parameters", "output", "parame
 def detect_msprobe(path: Path) -> bool:
     """Whether this is a dump of msprobe, a folder above one, or its dump.json."""
     try:
-        return any(_is_dump(one) for one in _dumps(path)) or is_offline(path)
+        found = any(_is_dump(one) for one in _dumps(path))
+        return found or is_offline(path) or is_msit_torch(path)
     except OSError:
         return False
 
@@ -77,7 +81,7 @@ def read_msprobe(path: Path, mapping: Path | None = None) -> ImportedDump:
 
     Args:
         path: The folder of one step and rank, a folder above with only one, or `dump.json`; or the
-            folder of an ONNX run.
+            folder of an ONNX run, or of msit's.
         mapping: For an ONNX run, the model: see `msprobe_offline`.
 
     Raises:
@@ -87,17 +91,17 @@ def read_msprobe(path: Path, mapping: Path | None = None) -> ImportedDump:
     dumps = [one for one in _dumps(path) if _is_dump(one)]
     if not dumps and is_offline(path):
         return read_offline(offline_folder(path), mapping)
-    if not dumps:
-        return ImportedDump(TITLE, "f32", ())
-    if len(dumps) > 1:
-        raise UsageError(
-            f"{path} holds {len(dumps)} dumps, of several steps or ranks.",
-            hint=f"Give one of them: {dumps[0].parent}, {dumps[1].parent}{', ...' if dumps[2:] else ''}.",
-        )
     if mapping is not None:
         raise UsageError(
             "A dump of a PyTorch run has the names of the program: it takes no map.",
             hint="Leave --map out.",
+        )
+    if not dumps:
+        return read_msit_torch(path)
+    if len(dumps) > 1:
+        raise UsageError(
+            f"{path} holds {len(dumps)} dumps, of several steps or ranks.",
+            hint=f"Give one of them: {dumps[0].parent}, {dumps[1].parent}{', ...' if dumps[2:] else ''}.",
         )
     return _read_run(dumps[0])
 
@@ -157,11 +161,14 @@ class _Run:
         self, name: str, part: str, suffix: str, found: Mapping[str, Any]
     ) -> ImportedTensor | None:
         own = f"{name}.{suffix}"
+        shape = sizes_in_json(found.get("shape"))
         try:
-            dtype = dtype_named(str(found.get("dtype", "")).removeprefix("torch.")).name
-            shape = tuple(int(size) for size in found.get("shape", ()))
-        except (TensorError, TypeError, ValueError) as error:
+            dtype = dtype_named(str(found.get("dtype")).removeprefix("torch.")).name
+        except TensorError as error:
             self.problems[own] = str(error)
+            return None
+        if shape is None:
+            self.problems[own] = "its shape is damaged"
             return None
         file = found.get("data_name")
         load = partial(load_torch, self.folder / file) if _is_file_name(file) else None

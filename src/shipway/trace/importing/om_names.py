@@ -20,7 +20,13 @@ from typing import Any
 
 from shipway.engines.tapping import TapKind
 from shipway.errors import UsageError
-from shipway.trace.importing.origins import Origin, read_map, resolve_values, sanitised
+from shipway.trace.importing.origins import (
+    Origin,
+    node_output_names,
+    read_map,
+    resolve_values,
+    sanitised,
+)
 
 __all__ = ["OmNames", "is_om_json", "read_om_names"]
 
@@ -60,6 +66,7 @@ class OmNames:
     values: Mapping[tuple[str, int], str] = field(default_factory=dict)
     groups: Mapping[tuple[str, ...], int] = field(default_factory=dict)
     model_outputs: frozenset[str] = frozenset()
+    is_complete: bool = True
 
     def find(self, op_name: str, index: int) -> Origin | None:
         """Return what is known of an output of a compiled operator."""
@@ -74,16 +81,22 @@ class OmNames:
         covers = tuple(inside) if len(operator.originals or ()) > 1 or not names else ()
         return Origin(names=names, covers=covers, kind="output" if is_output else kind)
 
+    def find_input(self, op_name: str, index: int) -> Origin | None:
+        """Return what is known of the tensor that a compiled operator reads as its input `index`."""
+        operator = self.operators.get(sanitised(op_name))
+        if operator is None or index >= len(operator.inputs):
+            return None
+        producer, _, output = operator.inputs[index].rpartition(":")
+        return self.find(producer, int(output)) if output.isdecimal() else None
+
     def _names(self, operator: _Operator, index: int, depth: int) -> tuple[str, ...]:
         if operator.originals == ():
             return self._names_behind(operator, depth)
         origin = self._origin(operator, index)
         if origin is None:
             return ()
-        node, output = origin.origin, origin.index
-        forms = [node, sanitised(node)] if output == 0 else []
-        forms.append(f"{node}:{output}")
-        return tuple(dict.fromkeys((*resolve_values([node], output, self.values), *forms)))
+        values = resolve_values([origin.origin], origin.index, self.values)
+        return tuple(dict.fromkeys((*values, *node_output_names(origin.origin, origin.index))))
 
     def _names_behind(self, operator: _Operator, depth: int) -> tuple[str, ...]:
         """Return the names of what a converter reads: it is the same tensor."""
@@ -147,30 +160,32 @@ def read_om_names(path: Path, values: Mapping[tuple[str, int], str] | None = Non
 
 
 def _raw_operators(data: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    for graph in data.get("graph") or () if isinstance(data.get("graph"), list) else ():
-        listed = graph.get("op") if isinstance(graph, dict) else None
-        for one in listed if isinstance(listed, list) else ():
+    for graph in _listed(data.get("graph")):
+        for one in _listed(graph.get("op") if isinstance(graph, dict) else None):
             if isinstance(one, dict) and isinstance(one.get("name"), str):
                 yield one
 
 
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
 def _operator(raw: Mapping[str, Any]) -> _Operator:
     attributes = _attributes(raw)
-    inputs = [one for one in raw.get("input") or () if isinstance(one, str) and one]
+    inputs = [one for one in _listed(raw.get("input")) if isinstance(one, str) and one]
     return _Operator(
         name=raw["name"],
         op_type=str(raw.get("type", "")),
         inputs=tuple(one for one in inputs if not one.endswith(":-1")),  # control edges
         originals=_originals(attributes),
-        outputs=tuple(map(_output, raw.get("output_desc") or ())),
+        outputs=tuple(map(_output, _listed(raw.get("output_desc")))),
         is_split=bool(attributes.get("_datadump_is_multiop", {}).get("b", False)),
     )
 
 
 def _attributes(raw: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     """Return the values of the attributes by key: [{"key": k, "value": {"s": "text"}}, ...]."""
-    listed = raw.get("attr")
-    pairs = [one for one in listed if isinstance(one, dict)] if isinstance(listed, list) else []
+    pairs = [one for one in _listed(raw.get("attr")) if isinstance(one, dict)]
     return {
         str(one.get("key")): one["value"] for one in pairs if isinstance(one.get("value"), dict)
     }
@@ -182,7 +197,7 @@ def _originals(attributes: Mapping[str, Mapping[str, Any]]) -> tuple[str, ...] |
         return None
     listed = value.get("list")
     names = listed.get("s") if isinstance(listed, dict) else None
-    return tuple(name for name in names or () if isinstance(name, str) and name)
+    return tuple(name for name in _listed(names) if isinstance(name, str) and name)
 
 
 def _output(raw: Any) -> _Output | None:
@@ -191,4 +206,6 @@ def _output(raw: Any) -> _Output | None:
     if not isinstance(name, str) or not name:
         return None
     index = attributes.get("_datadump_origin_output_index", {}).get("i", 0)
-    return _Output(name, int(index) if isinstance(index, (int, str)) else 0)
+    return _Output(
+        name, int(index) if str(index).isdecimal() else 0
+    )  # protobuf writes int64 as text

@@ -39,6 +39,7 @@ from shipway.trace.importing.dump import (
     load_npy,
     npy_facts,
     number_taps,
+    sizes_in_json,
 )
 
 __all__ = ["detect_trtexec", "read_trtexec"]
@@ -65,8 +66,8 @@ _NUMPY_WORDS = {"nan": "NaN", "inf": "Infinity"}
 def detect_trtexec(path: Path) -> bool:
     """Whether this is a folder of debug tensors, its summary, or a file of exported outputs."""
     if path.is_dir():
-        numbered = (one for one in path.glob("[0-9]*_*") if _FILE.fullmatch(one.name))
-        return (path / _SUMMARY).is_file() or next(numbered, None) is not None
+        first = any(_FILE.fullmatch(one.name) for one in path.glob("0000_*"))
+        return (path / _SUMMARY).is_file() or first
     if path.suffix != ".json" or not path.is_file():
         return False
     try:
@@ -126,22 +127,31 @@ def _first_run(found: list[ImportedTensor]) -> tuple[list[ImportedTensor], int]:
 
 
 def _from_summary(folder: Path, problems: dict[str, str]) -> Iterator[ImportedTensor]:
-    for entry in _summary_entries(folder / _SUMMARY, problems):
-        name, kind, shape = entry.get("name"), entry.get("type"), entry.get("shape")
-        if not isinstance(name, str) or not isinstance(shape, list):
-            problems[_SUMMARY] = "an entry has no name or no shape"
+    for number, entry in enumerate(_summary_entries(folder / _SUMMARY, problems), 1):
+        name, kind, shape = entry.get("name"), entry.get("type"), sizes_in_json(entry.get("shape"))
+        if not isinstance(name, str) or shape is None:
+            problems[f"{_SUMMARY}, tensor {number}"] = "it has no name or no shape"
             continue
-        sizes = tuple(int(size) for size in shape)
         dtype = _DTYPES.get(str(kind), "")
-        numbers = entry.get("statistics") or {}
-        facts = finite_facts(
-            min=numbers.get("min"), max=numbers.get("max"), mean=numbers.get("avg")
-        )
-        load = _loader(folder, entry.get("files") or {}, dtype, sizes)
+        load = _loader(folder, _texts(entry.get("files")), dtype, shape)
         if load is None and not dtype:
             problems[name] = f"{kind} values, which Shipway does not carry"
             continue
-        yield ImportedTensor(Tap(name, 0, names=(name,)), load, dtype, sizes, facts)
+        yield ImportedTensor(
+            Tap(name, 0, names=(name,)), load, dtype, shape, _facts(entry.get("statistics"))
+        )
+
+
+def _facts(numbers: Any) -> dict[str, float]:
+    if not isinstance(numbers, dict):
+        return {}
+    return finite_facts(min=numbers.get("min"), max=numbers.get("max"), mean=numbers.get("avg"))
+
+
+def _texts(files: Any) -> dict[str, str]:
+    if not isinstance(files, dict):
+        return {}
+    return {kind: name for kind, name in files.items() if isinstance(name, str) and name}
 
 
 def _summary_entries(path: Path, problems: dict[str, str]) -> list[Mapping[str, Any]]:
@@ -165,9 +175,9 @@ def _summary_entries(path: Path, problems: dict[str, str]) -> list[Mapping[str, 
     return entries
 
 
-def _loader(folder: Path, files: Mapping[str, Any], dtype: str, shape: tuple[int, ...]) -> Any:
+def _loader(folder: Path, files: Mapping[str, str], dtype: str, shape: tuple[int, ...]) -> Any:
     """Return what reads the best of the files there are: numpy, then raw bytes."""
-    names = {kind: Path(str(name).replace("\\", "/")) for kind, name in files.items()}
+    names = {kind: Path(name.replace("\\", "/")) for kind, name in files.items()}
     if "numpy" in names:
         return partial(_load_numpy, folder / names["numpy"].name, dtype)
     raw = names.get("raw", names.get("assigned"))

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
-from shipway.trace.mistakes.calls import Call, Mistake
+from shipway.trace.mistakes.calls import Call, Mistake, call_named
 
 __all__ = ["MISTAKES"]
 
@@ -31,6 +32,7 @@ def _norm(call: Call) -> Iterator[Mistake]:
 
 def _batch_norm(call: Call) -> Iterator[Mistake]:
     yield from _norm(call)
+    yield from _unshifted(call)
     flag = "training" if "training" in call.arguments else "train"
     if call.arguments.get(flag) is False:
         title = "batch norm with the statistics of this batch"
@@ -38,6 +40,18 @@ def _batch_norm(call: Call) -> Iterator[Mistake]:
         yield call.changed(
             "input", title, **{flag: True, "running_mean": None, "running_var": None}
         )
+
+
+def _unshifted(call: Call) -> Iterator[Mistake]:
+    """Folded into the convolution before it, whose bias is then dropped."""
+    target = call.node.target
+
+    def apply(named: dict[str, Any]) -> Any:
+        mean = named["running_mean"] * 0
+        return call_named(target, {**named, "bias": None, "running_mean": mean})
+
+    if call.arguments.get("running_mean") is not None:
+        yield Mistake("offset", "batch norm, folded, without the bias that comes of it", apply)
 
 
 def _group_norm(call: Call) -> Iterator[Mistake]:

@@ -51,8 +51,9 @@ def _div(call: Call) -> Iterator[Mistake]:
 
 
 def _add(call: Call) -> Iterator[Mistake]:
-    if call.sizes("self") == call.sizes("other") == call.sizes():
+    if call.sizes("self") == call.sizes():
         yield call.replaced("input", "only the first of two summands", lambda x: x)
+    if call.sizes("other") == call.sizes():
         yield Mistake("input", "only the second of two summands", lambda named: named["other"])
     yield Mistake("input", "difference instead of sum", _as("sub", call))
 
@@ -96,6 +97,8 @@ def _weighted(call: Call) -> Iterator[Mistake]:
         yield call.on("layout", "linear with its weight transposed", "weight", lambda w: w.t())
     if call.name.startswith("conv"):
         yield from _kernels(call, sizes)
+    if call.name in {"conv1d", "conv2d", "conv3d"}:
+        yield from _paddings(call)
 
 
 def _kernels(call: Call, sizes: tuple[str, ...]) -> Iterator[Mistake]:
@@ -111,24 +114,30 @@ def _kernels(call: Call, sizes: tuple[str, ...]) -> Iterator[Mistake]:
         yield call.on("layout", title, "weight", lambda w: w.transpose(0, 1))
 
 
+def _paddings(call: Call) -> Iterator[Mistake]:
+    """All of the padding on one side: what SAME_UPPER and SAME_LOWER differ in, at its largest."""
+    from torch.nn import functional
+
+    padding = call.arguments["padding"]
+    widths = padding if isinstance(padding, list | tuple) else ()
+    if not widths or not all(isinstance(width, int) and width > 0 for width in widths):
+        return
+    rank = int(call.name[4])
+    widths = list(widths) * (rank if len(widths) == 1 else 1)
+    for side, name in ((0, "end"), (1, "start")):
+        pads = [width * 2 * (at != side) for width in reversed(widths) for at in (0, 1)]
+
+        def apply(named: dict[str, Any], pads: list[int] = pads) -> Any:
+            padded = functional.pad(named["input"], pads)
+            return call_named(call.node.target, {**named, "input": padded, "padding": [0] * rank})
+
+        yield Mistake("layout", f"{call.name} with its padding at the {name} only", apply)
+
+
 def _addmm(call: Call) -> Iterator[Mistake]:
     import torch
 
     yield call.on("offset", f"{call.name} without its bias", "self", torch.zeros_like)
-
-
-def _attention(call: Call) -> Iterator[Mistake]:
-    yield from call.others("scale", (1.0,), "input")
-    if call.arguments.get("attn_mask") is not None:
-        yield call.changed("input", "attention without its mask", attn_mask=None)
-    else:
-        now = bool(call.arguments["is_causal"])
-        title = f"attention {'without' if now else 'with'} a causal mask"
-        yield call.changed("input", title, is_causal=not now)
-    if call.sizes("query") == call.sizes("key"):
-        yield call.swapped("query", "key")
-    if call.sizes("key") == call.sizes("value"):
-        yield call.swapped("key", "value")
 
 
 def _gathered(call: Call) -> Iterator[Mistake]:
@@ -190,7 +199,6 @@ MISTAKES: dict[str, Callable[[Call], Iterator[Mistake]]] = {
     **dict.fromkeys(("remainder", "fmod", "floor_divide", "atan2"), _swappable("self", "other")),
     **dict.fromkeys(("gt", "lt", "ge", "le"), _logical),
     **dict.fromkeys(("addmm", "baddbmm"), _addmm),
-    "scaled_dot_product_attention": _attention,
     "embedding": _gathered,
     "select": _select,
 }

@@ -5,13 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from shipway.trace.mistakes import activations, axes, norms, operands, recurrence, windows
+from shipway.trace.mistakes import (
+    activations,
+    attention,
+    axes,
+    norms,
+    operands,
+    recurrence,
+    windows,
+)
 from shipway.trace.mistakes.calls import Call, Mistake
 
 __all__ = ["usual_mistakes"]
 
 _TABLES = tuple(
-    module.MISTAKES for module in (norms, activations, axes, operands, windows, recurrence)
+    module.MISTAKES
+    for module in (norms, activations, axes, operands, attention, windows, recurrence)
 )
 
 

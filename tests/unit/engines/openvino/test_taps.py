@@ -69,6 +69,19 @@ def test_names_kinds_and_what_is_fused(open_model):
     assert isinstance(OpenVinoEngine(), Tappable)
 
 
+def test_what_a_node_computes_without_saying_so(open_model):
+    """A swish names its product alone; the sigmoid can be nowhere else, so it is no missing tensor."""
+    opened = open_model(
+        "(float[2,8] x) => (float[2,4] y) {\n"
+        "up = MatMul(x, w0[8,8])\n gate = Sigmoid(up)\n on = Mul(up, gate)\n y = MatMul(on, w1[8,4])\n}"
+    )
+    taps = {tap.name: tap for tap in opened.session.taps}
+    inside = {"up", "gate"} - set(taps)
+    assert inside
+    assert inside <= set(taps["on"].covers)
+    assert not {"up", "gate", "on"} & set(opened.session.untapped)
+
+
 def test_a_bfloat16_tensor_is_handed_out_as_one(open_model):
     """Not as float32, and not as the float16 that OpenVINO's own view pretends."""
     opened = open_model("transformer", "bf16")

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from shipway.errors import TensorError, UsageError
 from shipway.trace.importing.ascend import detect_ascend, read_ascend
@@ -278,3 +281,28 @@ def test_the_trace_can_be_kept_and_is_not_written_over(ascend, dumped, tmp_path)
     assert (tmp_path / "trace" / "trace.json").is_file()
     with pytest.raises(UsageError):
         import_dump(ascend.folder, tmp_path / "trace")
+
+
+@settings(
+    deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    changes=st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 255)), max_size=4),
+    cut=st.floats(0, 1),
+)
+def test_no_damage_is_more_than_a_problem(ascend, dumped, pack, changes, cut):
+    """Any bytes in the header, any length: a reason, never another error."""
+    value = np.arange(40, dtype=np.float32).reshape(1, 20, 2, 1)
+    path = ascend.add(
+        "Conv2D", "conv", dumped(pack(value, "NC1HWC0"), "NC1HWC0", value.shape, origin="a"), inputs=[dumped(value)]
+    )  # fmt: skip
+    data = bytearray(path.read_bytes())
+    header = 8 + int.from_bytes(data[:8], "little")
+    for place, byte in changes:
+        data[place % header] = byte
+    path.write_bytes(data[: len(data) if cut > 0.7 else int(cut * len(data))])
+    dump = read_ascend(path)
+    assert dump.problems or dump.tensors or cut <= 0.7 or changes
+    for tensor in dump.tensors:
+        with contextlib.suppress(TensorError):
+            tensor.load()

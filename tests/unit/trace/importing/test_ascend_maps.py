@@ -81,7 +81,8 @@ def test_fused_operators_are_known_by_the_last(om):
     """The file name has the sanitised form; it is the same operator."""
     for name in ("/conv1/Conv/relu/Relu", "_conv1_Conv_relu_Relu"):
         found = om.find(name, 0)
-        assert found.names == ("/relu/Relu", "_relu_Relu", "/relu/Relu:0")
+        assert found.names[:3] == ("/relu/Relu", "_relu_Relu", "/relu/Relu:0")
+        assert "/relu/Relu_output_0" in found.names  # as PyTorch's exporter calls it
         assert found.covers == ("/conv1/Conv",)
 
 
@@ -105,8 +106,8 @@ def test_renamed_and_unnamed_operators(om):
 
 
 def test_the_second_output_has_its_index(om):
-    assert om.find("two", 0).names == ("/topk", "_topk", "/topk:0")
-    assert om.find("two", 1).names == ("/topk:1",)
+    assert om.find("two", 0).names[:3] == ("/topk", "_topk", "/topk:0")
+    assert om.find("two", 1).names == ("/topk:1", "/topk_output_1", "_topk_output_1")
 
 
 def test_inputs_and_outputs_of_the_model(om):
@@ -141,6 +142,19 @@ def test_attributes_that_are_damaged(tmp_path, attributes):
     operator = {"name": "a", "type": "Relu", "attr": attributes, "output_desc": [3, None]}
     path.write_text(json.dumps({"graph": [{"op": [operator]}]}))
     assert read_om_names(path).find("a", 0).names[0] == "a"
+
+
+@pytest.mark.parametrize("key", ["type", "input", "attr", "output_desc"])
+@pytest.mark.parametrize(
+    "value", [None, 3, "x", {}, [3], [None], [{"key": 1}], [{"attr": [{"key": "k"}]}]]
+)
+def test_operators_that_are_damaged(tmp_path, key, value):
+    data = json.loads(json.dumps(OM))
+    data["graph"][0]["op"][2][key] = value
+    (tmp_path / "om.json").write_text(json.dumps(data))
+    om = read_om_names(tmp_path / "om.json")
+    assert om.find("/conv1/Conv/relu/Relu", 0) is not None
+    assert om.find("split_b", 0).names[0] == "/attn"
 
 
 def test_a_dump_with_its_map(ascend, dumped, tmp_path):
@@ -178,6 +192,30 @@ def test_with_the_onnx_model_the_names_are_its_values(ascend, dumped, tmp_path):
     fused, plain = import_dump(ascend.folder, None, mapping=maps).records
     assert fused.tap.names[:2] == ("hidden", "/relu/Relu")
     assert plain.tap.names[0] == "y"
+
+
+def test_what_an_operator_reads_is_what_another_one_wrote(ascend, dumped, tmp_path):
+    """With "dump_mode": "input" there is nothing else."""
+    (tmp_path / "om.json").write_text(json.dumps(OM))
+    values = [np.full(4, number, np.float32) for number in range(4)]
+    ascend.add("Mul", "split_b", inputs=[dumped(values[0])])
+    ascend.add("MatMulV2", "renamed", inputs=[dumped(values[1]), dumped(values[2])])
+    ascend.add("NetOutput", "Node_Output", inputs=[dumped(values[3])])
+    taps = [
+        record.tap
+        for record in import_dump(ascend.folder, None, mapping=tmp_path / "om.json").records
+    ]
+    assert [tap.names[:1] for tap in taps] == [(), ("/attn",), (), ("/topk",)]
+    assert [tap.kind for tap in taps] == ["value", "value", "value", "output"]
+
+
+def test_the_origin_in_the_file_leads_to_the_value_of_the_onnx_model(ascend, dumped, tmp_path):
+    _onnx_model(tmp_path / "net.onnx")
+    ascend.add("Conv2D", "fused", dumped(np.ones(4, np.float32), origin="/relu/Relu"))
+    ascend.add("Conv2D", "other", dumped(np.zeros(4, np.float32)))
+    first, second = import_dump(ascend.folder, None, mapping=tmp_path / "net.onnx").records
+    assert first.tap.names[:2] == ("hidden", "/relu/Relu")
+    assert second.tap.names[:2] == ("other", "other:0")
 
 
 def test_maps_that_are_not_there(tmp_path):

@@ -160,8 +160,29 @@ def test_what_is_damaged_does_not_stop_the_rest(writer):
     summary.write_text(summary.read_text().replace('"tensors": [', '"tensors": [{"type": "FLOAT"}, {"name": "p", "shape": [2], "type": "INT4"}, '))  # fmt: skip
     trace = import_dump(writer.folder, None)
     assert [one.name for one in trace.records] == ["good"]
-    assert set(trace.header.untapped) == {"cut", "gone", "short", "p", "tensor_summary.json"}
+    assert set(trace.header.untapped) == {
+        "cut",
+        "gone",
+        "short",
+        "p",
+        "tensor_summary.json, tensor 1",
+    }
     assert "INT4" in trace.header.untapped["p"]
+
+
+@pytest.mark.parametrize("key", ["name", "shape", "type", "statistics", "files"])
+@pytest.mark.parametrize(
+    "value", [None, 3, "x", [], {}, [-1], [1e400], ["a"], {"numpy": 3}, {"numpy": "../x"}]
+)
+def test_entries_that_are_damaged(writer, key, value):
+    for name in ("a", "b"):
+        writer.save(name, np.ones(2, np.float32), "numpy")
+    writer.finish()
+    path = writer.folder / "tensor_summary.json"
+    data = json.loads(path.read_text())
+    data["tensors"][0][key] = value
+    path.write_text(json.dumps(data))
+    assert "b" in import_dump(writer.folder, None)
 
 
 def test_saved_under_names_of_their_own(writer):
