@@ -11,10 +11,13 @@ from numpy.typing import NDArray
 
 from shipway.compare.cause.finding import find_cause
 from shipway.compare.cause.precision import explains_precision
+from shipway.compare.conditioning import explains_conditioning
 from shipway.compare.diagnosis import Cause, Culprit, TensorComparison
 from shipway.compare.matching import Matching
+from shipway.compare.options import coarsest
 from shipway.compare.reordering import arrange
 from shipway.compare.replay import write_replay
+from shipway.compare.verdict import limits_in
 from shipway.tensors import Tensors
 from shipway.trace.golden import Golden, Piece
 
@@ -104,11 +107,15 @@ class _Search:
             return replace(tensor, explained=f"computed with operators of '{before}', at fault")
         feeds = evidence.feeds_of(piece)
         golden = piece.run(feeds)
-        why = explains_precision(piece, feeds, golden, actual, evidence.precision)
+        precision = coarsest(evidence.precision, golden.dtype.name, actual.dtype.name)
+        why = explains_precision(piece, feeds, golden, actual, precision)
+        limits = limits_in(tensor.verdict)
+        if not why and limits is not None:
+            why = explains_conditioning(piece, feeds, actual, limits, precision)
         if why:
             return replace(tensor, explained=why)
         self.guilty |= dict.fromkeys(operators, tensor.golden)
-        self.culprits.append(self._accuse(tensor, piece, feeds, (golden, actual)))
+        self.culprits.append(self._accuse(tensor, piece, feeds, (golden, actual), precision))
         return tensor
 
     def _accuse(
@@ -117,6 +124,7 @@ class _Search:
         piece: Piece,
         feeds: Tensors,
         pair: tuple[NDArray[Any], NDArray[Any]],
+        precision: str,
     ) -> Culprit:
         evidence = self.evidence
         if len(self.culprits) >= evidence.most:
@@ -124,7 +132,7 @@ class _Search:
         else:
             cause = find_cause(
                 *pair,
-                precision=evidence.precision,
+                precision=precision,
                 piece=piece,
                 feeds=feeds,
                 cut=evidence.golden.piece,

@@ -39,6 +39,7 @@ class Execution:
         title: What it is, for a reader.
         taps: What there is, in the order of execution.
         statistics: The numbers of each tensor, by name.
+        facts: A few numbers of those that another tool kept no more of; see `TensorRecord`.
         shapes: Sizes of each, by name.
         dtypes: Element type of each, by name.
         read: Returns the values of a tensor; None where they were not kept.
@@ -52,6 +53,7 @@ class Execution:
     title: str
     taps: list[Tap] = field(default_factory=list)
     statistics: dict[str, Statistics] = field(default_factory=dict)
+    facts: dict[str, Mapping[str, float]] = field(default_factory=dict)
     shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
     dtypes: dict[str, str] = field(default_factory=dict)
     read: Callable[[str], NDArray[Any] | None] = _nothing
@@ -135,6 +137,8 @@ def read_trace(trace: Trace, title: str) -> Execution:
             statistics = summarize(trace.read(record.name))
         if statistics is not None:
             execution.statistics[record.name] = statistics
+        elif record.facts:
+            execution.facts[record.name] = record.facts
         if record.file is not None:
             kept.add(record.name)
     execution.read = lambda name: trace.read(name) if name in kept else None

@@ -7,14 +7,16 @@ where an error first exceeds what rounding adds up to, which need not be where i
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import replace
 
 from shipway.compare.cause.finding import find_cause
 from shipway.compare.diagnosis import Cause, Culprit, Diagnosis, TensorComparison
 from shipway.compare.execution import Execution, input_problems
+from shipway.compare.facts import bound_by_facts, facts_of
 from shipway.compare.matching import Candidate, Matching, match_tensors
 from shipway.compare.metrics import measure
-from shipway.compare.options import DiagnoseOptions, limits_of
+from shipway.compare.options import DiagnoseOptions, coarsest, limits_of
 from shipway.compare.results import Metrics
 from shipway.compare.severity import severity_of
 from shipway.compare.verdict import judge
@@ -148,9 +150,16 @@ def _measure(golden: Execution, actual: Execution, golden_name: str, name: str) 
     if one is not None and other is not None:
         return measure(one, other.reshape(one.shape))
     numbers = golden.statistics.get(golden_name), actual.statistics.get(name)
-    if numbers[0] is None or numbers[1] is None:
-        return None
-    return bound_metrics(numbers[0], numbers[1], golden.dtypes[golden_name])
+    dtype = golden.dtypes[golden_name]
+    if numbers[0] is not None and numbers[1] is not None:
+        return bound_metrics(numbers[0], numbers[1], dtype)
+    facts = _facts(golden, golden_name), _facts(actual, name)
+    return bound_by_facts(*facts, math.prod(golden.shapes[golden_name]), dtype)
+
+
+def _facts(side: Execution, name: str) -> Mapping[str, float]:
+    statistics = side.statistics.get(name)
+    return side.facts.get(name, {}) if statistics is None else facts_of(statistics)
 
 
 def bound_metrics(golden: Statistics, actual: Statistics, dtype: str) -> Metrics:
@@ -212,8 +221,9 @@ def _accuse(
     if one is None or other is None:
         cause = Cause("unknown", "only statistics were kept, so nothing more can be said")
     else:
+        precision = coarsest(options.precision, one.dtype.name, other.dtype.name)
         cause = find_cause(
-            one, other.reshape(one.shape), precision=options.precision, piece=None, feeds=None
+            one, other.reshape(one.shape), precision=precision, piece=None, feeds=None
         )
     at = tensors.index(next(item for item in tensors if item.golden == first.golden))
     return Culprit(

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from shipway.engines.tapping import Tap, TapKind
-from shipway.trace.importing.origins import Origin, Origins, chain, sanitised
+from shipway.trace.importing.origins import Origin, Origins, chain, node_output_names
 
 __all__ = ["Place", "describe"]
 
@@ -68,13 +68,7 @@ def _output_origin(place: Place, maps: Sequence[Origins]) -> Origin:
         return found
     if place.origin:
         known = chain(maps, place.origin, place.origin_position) or Origin()
-        return Origin(names=(*known.names, *_forms(place.origin, place.origin_position)))
+        return Origin(names=(*known.names, *node_output_names(place.origin, place.origin_position)))
     if any(one.is_complete for one in maps):
         return Origin()
-    return Origin(names=_forms(place.op_name, place.position))
-
-
-def _forms(name: str, position: int) -> tuple[str, ...]:
-    """Return how a node's output may be written: the first one by the node's name alone."""
-    first = (name, sanitised(name)) if position == 0 else ()
-    return tuple(dict.fromkeys((*first, f"{name}:{position}")))
+    return Origin(names=node_output_names(place.op_name, place.position))

@@ -13,6 +13,7 @@ from __future__ import annotations
 import csv
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -28,7 +29,7 @@ from shipway.trace.importing.dump import (
     number_taps,
 )
 from shipway.trace.importing.maps import read_maps
-from shipway.trace.importing.origins import Origins, chain
+from shipway.trace.importing.origins import Origins, chain, node_output_names
 
 __all__ = ["is_offline", "offline_folder", "read_offline"]
 
@@ -127,8 +128,7 @@ def _tensor(named: _Named, maps: Sequence[Origins]) -> ImportedTensor:
     side = "input" if named.is_input else "output"
     tap = Tap(f"{named.node}:{side}:{named.position}", 0)
     if not named.is_input:
-        forms = (named.node,) if named.position == 0 else ()
-        tap = Tap(tap.name, 0, names=(*forms, f"{named.node}:{named.position}"))
+        tap = replace(tap, names=node_output_names(named.node, named.position))
         origin = chain(maps, named.node, named.position)
         tap = tap if origin is None else origin.onto(tap)
     dtype, shape = npy_facts(named.path)

@@ -20,7 +20,13 @@ from typing import Any
 
 from shipway.engines.tapping import TapKind
 from shipway.errors import UsageError
-from shipway.trace.importing.origins import Origin, read_map, resolve_values, sanitised
+from shipway.trace.importing.origins import (
+    Origin,
+    node_output_names,
+    read_map,
+    resolve_values,
+    sanitised,
+)
 
 __all__ = ["OmNames", "is_om_json", "read_om_names"]
 
@@ -89,10 +95,8 @@ class OmNames:
         origin = self._origin(operator, index)
         if origin is None:
             return ()
-        node, output = origin.origin, origin.index
-        forms = [node, sanitised(node)] if output == 0 else []
-        forms.append(f"{node}:{output}")
-        return tuple(dict.fromkeys((*resolve_values([node], output, self.values), *forms)))
+        values = resolve_values([origin.origin], origin.index, self.values)
+        return tuple(dict.fromkeys((*values, *node_output_names(origin.origin, origin.index))))
 
     def _names_behind(self, operator: _Operator, depth: int) -> tuple[str, ...]:
         """Return the names of what a converter reads: it is the same tensor."""

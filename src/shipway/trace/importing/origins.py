@@ -12,7 +12,16 @@ from shipway.engines.tapping import Tap, TapKind
 from shipway.errors import ModelError, UsageError
 from shipway.files import read_json
 
-__all__ = ["NO_ORIGIN", "Origin", "Origins", "chain", "onnx_value_names", "read_map", "sanitised"]
+__all__ = [
+    "NO_ORIGIN",
+    "Origin",
+    "Origins",
+    "chain",
+    "node_output_names",
+    "onnx_value_names",
+    "read_map",
+    "sanitised",
+]
 
 _UNSAFE = re.compile(r"[/.]")
 
@@ -77,6 +86,29 @@ def sanitised(name: str) -> str:
         '_layer1_layer1_0_conv1_Conv'
     """
     return _UNSAFE.sub("_", name)
+
+
+def node_output_names(node: str, position: int) -> tuple[str, ...]:
+    """Return what an output of a node may be called where only the node is known.
+
+    The first output by the node's name alone; and as PyTorch's two exporters name the values of
+    their nodes.
+
+    Example:
+        >>> node_output_names("/fc/Gemm", 0)
+        ('/fc/Gemm', '_fc_Gemm', '/fc/Gemm:0', '/fc/Gemm_output_0', '_fc_Gemm_output_0')
+        >>> node_output_names("node_linear", 0)[1]
+        'linear'
+    """
+    names = [
+        f"{node}:{position}",
+        f"{node}_output_{position}",
+        f"{sanitised(node)}_output_{position}",
+    ]
+    if position == 0:
+        fx_node = [node.removeprefix("node_")] if node.startswith("node_") else []
+        names = [node, *fx_node, sanitised(node), *names]
+    return tuple(dict.fromkeys(names))
 
 
 def chain(maps: Sequence[Origins], op_name: str, index: int) -> Origin | None:

@@ -81,7 +81,8 @@ def test_fused_operators_are_known_by_the_last(om):
     """The file name has the sanitised form; it is the same operator."""
     for name in ("/conv1/Conv/relu/Relu", "_conv1_Conv_relu_Relu"):
         found = om.find(name, 0)
-        assert found.names == ("/relu/Relu", "_relu_Relu", "/relu/Relu:0")
+        assert found.names[:3] == ("/relu/Relu", "_relu_Relu", "/relu/Relu:0")
+        assert "/relu/Relu_output_0" in found.names  # as PyTorch's exporter calls it
         assert found.covers == ("/conv1/Conv",)
 
 
@@ -105,8 +106,8 @@ def test_renamed_and_unnamed_operators(om):
 
 
 def test_the_second_output_has_its_index(om):
-    assert om.find("two", 0).names == ("/topk", "_topk", "/topk:0")
-    assert om.find("two", 1).names == ("/topk:1",)
+    assert om.find("two", 0).names[:3] == ("/topk", "_topk", "/topk:0")
+    assert om.find("two", 1).names == ("/topk:1", "/topk_output_1", "_topk_output_1")
 
 
 def test_inputs_and_outputs_of_the_model(om):
@@ -214,7 +215,7 @@ def test_the_origin_in_the_file_leads_to_the_value_of_the_onnx_model(ascend, dum
     ascend.add("Conv2D", "other", dumped(np.zeros(4, np.float32)))
     first, second = import_dump(ascend.folder, None, mapping=tmp_path / "net.onnx").records
     assert first.tap.names[:2] == ("hidden", "/relu/Relu")
-    assert second.tap.names == ("other", "other:0")
+    assert second.tap.names[:2] == ("other", "other:0")
 
 
 def test_maps_that_are_not_there(tmp_path):
