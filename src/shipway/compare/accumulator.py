@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 from shipway.compare.blocks import Block, SliceSums, cut
 from shipway.compare.divergence import RowDivergence
+from shipway.compare.pairs import check_shapes
 from shipway.compare.results import Metrics
 from shipway.compare.ulp import max_ulp, narrower
-from shipway.errors import TensorError
 from shipway.tensors import DType, dtype_of
 
 __all__ = ["BLOCK_SIZE", "Accumulator"]
@@ -83,10 +83,7 @@ class Accumulator:
         Raises:
             TensorError: The shapes differ, or a dtype is not in `shipway.tensors.DTYPES`.
         """
-        if golden.shape != actual.shape:
-            raise TensorError(
-                f"Cannot compare shape {list(golden.shape)} with shape {list(actual.shape)}."
-            )
+        check_shapes(golden, actual)
         wide = any(dtype_of(side.dtype).numpy.itemsize == 8 for side in (golden, actual))
         step_dtype = narrower(golden.dtype, actual.dtype)
         self._in_floats = self._in_floats and step_dtype is not None

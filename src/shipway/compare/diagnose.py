@@ -70,7 +70,9 @@ class Diagnoser:
         """
         self._progress.start("read a clean build", len(session.taps))
         for tensor in session.stream(self._feeds):
-            self._clean[tensor.tap.name] = summarize(tensor.value)
+            if tensor.tap.names:
+                # Names an engine gives by counting mean another tensor in every build.
+                self._clean[tensor.tap.names[0]] = summarize(tensor.value)
             self._progress.advance()
 
     def diagnose(self, actual: Execution, options: DiagnoseOptions) -> Diagnosis:
@@ -142,9 +144,14 @@ class Diagnoser:
         wanted = {golden for names in matching.moved.values() for golden in names}
         if not wanted:
             return
+        numbers = {
+            tap.name: self._clean_numbers(tap) or actual.statistics[tap.name]
+            for tap in actual.taps
+            if tap.name in matching.moved
+        }
         for tensor in self._golden.walk(self._feeds, lambda _: None, wanted):
             moved = {
-                name: (actual.shapes[name], self._clean.get(name) or actual.statistics[name])
+                name: (actual.shapes[name], numbers[name])
                 for name, names in matching.moved.items()
                 if tensor.tap.name in names and name in matching.unmatched
             }
@@ -152,9 +159,12 @@ class Diagnoser:
                 matching.pairs[name] = (tensor.tap.name, match)
                 matching.unmatched.pop(name, None)
 
+    def _clean_numbers(self, tap: Tap) -> Statistics | None:
+        return self._clean.get(tap.names[0]) if tap.names else None
+
     def _candidate(self, tap: Tap, actual: Execution) -> Candidate:
         own = actual.statistics.get(tap.name)
-        clean = self._clean.get(tap.name)
+        clean = self._clean_numbers(tap)
         if clean is not None and (own is None or clean.count == own.count):
             return Candidate(tap, actual.shapes[tap.name], clean, is_clean=True)
         return Candidate(tap, actual.shapes[tap.name], own)

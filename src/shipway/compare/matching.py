@@ -2,8 +2,8 @@
 
 Names go first, for they are cheap and nearly always right; numbers decide. A cascade: the user's
 own map; the name, led through the name map; what the engine says it computes; and the numbers
-alone, looked for between the tensors already known. A clean execution of the engine confirms or
-refutes a match by its numbers; without one, numbers only confirm: where they differ, that may be
+alone, looked for between the tensors already known. A clean build of the engine confirms or refutes
+a match by its numbers. Those of the engine under test only confirm: where they differ, that may be
 the very fault that is looked for.
 """
 
@@ -13,7 +13,7 @@ import math
 import re
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from shipway.compare.diagnosis import Match, Method
@@ -63,10 +63,16 @@ class Matching:
     moved: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     def by_golden(self) -> dict[str, list[str]]:
-        """Return the engine's names of each golden tensor, in the order of execution."""
+        """Return the engine's names of each golden tensor: the one that goes on in its place last.
+
+        That is the last one in the order of execution that is called so; where none is, the last
+        one that was recognised by its numbers.
+        """
         found: dict[str, list[str]] = defaultdict(list)
         for actual, (golden, _) in self.pairs.items():
             found[golden].append(actual)
+        for names in found.values():
+            names.sort(key=lambda name: self.pairs[name][1].method != "fingerprint")
         return dict(found)
 
 
@@ -139,48 +145,60 @@ class _Matcher:
             self._found.pairs[name] = (golden, Match("user", 1.0))
 
     def _try_names(self, one: Candidate) -> None:
+        for method, golden in self._called(one):
+            shown = self._agree(golden, one)
+            why = "" if shown else self._refute(golden, one, method)
+            if why:
+                self._notes.setdefault(one.tap.name, why)
+                continue
+            self._keep(one, golden, method, _SHOWN if shown else _UNSHOWN, "")
+            return
+
+    def _called(self, one: Candidate) -> Iterator[tuple[Method, Candidate]]:
+        """Yield the golden tensors of this size that a tensor is called after, best names first.
+
+        What an engine says it computes besides is only asked where it says no name of the result:
+        a result with a name that golden lacks is none of them.
+        """
         tries: list[tuple[Method, str]] = [
             ("name", name) for name in (*one.tap.names, one.tap.name)
         ]
         tries += [("provenance", name) for name in reversed(one.tap.covers)]
-        refuted = ""
         for method, name in tries:
             golden = self._names.get(name)
-            if golden is None or not _same_size(golden, one):
-                continue
-            shown = self._agree(golden, one)
-            if not shown and ((one.is_clean and shown is False) or not _same_axes(golden, one)):
-                refuted = refuted or self._refute(golden, one)
-                continue
-            self._accept(one, golden, method, shown)
-            return
-        if refuted:
-            self._notes[one.tap.name] = refuted
+            if golden is not None and math.prod(golden.shape) == math.prod(one.shape):
+                yield method, golden
 
-    def _refute(self, golden: Candidate, one: Candidate) -> str:
-        """Say why a name is not believed: the numbers of a clean build, or the order of axes."""
+    def _refute(self, golden: Candidate, one: Candidate, method: Method) -> str:
+        """Say why a name is not believed where numbers do not show that it is right; "": it is.
+
+        Numbers of the engine under test never refute a name: they may be wrong, and a transpose
+        that is left out looks like the tensor before it. Numbers of a clean build do, where they
+        are those of another tensor; where they are nobody's, the clean build may have the fault.
+        """
         name = golden.tap.name
+        if method == "provenance" and one.tap.names:
+            return f"it is called '{one.tap.names[0]}', which golden lacks"
+        if not _same_axes(golden, one):
+            return f"it is called '{name}', and lies otherwise: {list(one.shape)}"
+        if not one.is_clean:
+            return ""
         if self._is_reordered(golden, one):
             return f"it holds the numbers of '{name}' in another order"
-        return f"its name says '{name}', its numbers are not that one's"
+        other = self._recognise(one)
+        if other is not None:
+            return f"its name says '{name}', its numbers are those of '{other[0].tap.name}'"
+        return ""
 
     def _is_reordered(self, golden: Candidate, one: Candidate) -> bool:
         pair = golden.statistics, one.statistics
         if pair[0] is None or pair[1] is None:
             return False
-        return is_reordered(pair[0], pair[1], self._precision)
+        return is_reordered(pair[0], pair[1], self._exactness(one))
 
-    def _accept(
-        self, one: Candidate, golden: Candidate, method: Method, shown: bool | None
-    ) -> None:
-        """Take a match; unless numbers are another tensor's of that place, whatever the name is."""
-        if shown is False:
-            other = self._recognise(one)
-            if other is not None and other[1] == _INSIDE:
-                note = f"its name says '{golden.tap.name}', its numbers are '{other[0].tap.name}'"
-                self._keep(one, other[0], "fingerprint", _INSIDE, note)
-                return
-        self._keep(one, golden, method, _SHOWN if shown else _UNSHOWN, "")
+    def _exactness(self, one: Candidate) -> str:
+        """Return the precision in which the numbers of a tensor were computed."""
+        return "f32" if one.is_clean else self._precision
 
     def _keep(
         self, one: Candidate, golden: Candidate, method: Method, confidence: float, note: str
@@ -191,7 +209,7 @@ class _Matcher:
         """Say whether the numbers agree; None where one side's are not known."""
         if golden.statistics is None or actual.statistics is None:
             return None
-        return is_same(golden.statistics, actual.statistics, self._precision)
+        return is_same(golden.statistics, actual.statistics, self._exactness(actual))
 
     def _try_numbers(self) -> None:
         for one in self._actual:
@@ -226,11 +244,12 @@ class _Matcher:
         statistics = one.statistics
         if statistics is None or not is_distinctive(statistics):
             return None
+        if self._exactness(one) != "f32":
+            return None  # neighbours look alike within what bf16 and f16 round
         hits = [
             (agreement(golden.statistics, statistics), golden)
             for golden in self._by_count[statistics.count]
-            if golden.statistics is not None
-            and is_same(golden.statistics, statistics, self._precision)
+            if golden.statistics is not None and is_same(golden.statistics, statistics, "f32")
         ]
         if not hits:
             return None
@@ -261,24 +280,24 @@ class _Matcher:
     def _why_not(self, one: Candidate) -> str:
         if one.tap.name in self._notes:
             return self._notes[one.tap.name]
-        sizes = [
-            golden
-            for name in (*one.tap.names, one.tap.name)
-            if (golden := self._names.get(name)) is not None
-        ]
-        if sizes:
-            return f"shape {list(one.shape)}, but {list(sizes[0].shape)} in the golden"
+        called = (self._names.get(name) for name in (*one.tap.names, one.tap.name))
+        golden = next((found for found in called if found is not None), None)
+        if golden is not None:
+            return f"shape {list(one.shape)}, but {list(golden.shape)} in the golden"
+        return f"the golden has no tensor of this name, and {self._why_not_recognised(one)}"
+
+    def _why_not_recognised(self, one: Candidate) -> str:
         if one.statistics is None:
-            return "the golden has no tensor of this name, and its numbers are not known"
+            return "its numbers are not known"
         if not is_distinctive(one.statistics):
-            return (
-                "the golden has no tensor of this name, and too few different numbers to tell it by"
-            )
+            return "too few different numbers to tell it by"
+        if self._exactness(one) != "f32":
+            return f"numbers in {self._precision} are too coarse to tell it by"
         pool = self._by_count[one.statistics.count]
         moved = next((golden for golden in pool if self._is_reordered(golden, one)), None)
         if moved is not None:
-            return f"it holds the numbers of '{moved.tap.name}' in another order"
-        return "the golden has no tensor of this name, and none with these numbers"
+            return f"it holds those of '{moved.tap.name}' in another order"
+        return "none with these numbers"
 
 
 def _all_names(golden: Sequence[Candidate], links: Mapping[str, str]) -> dict[str, Candidate]:
@@ -300,7 +319,3 @@ def _same_axes(golden: Candidate, actual: Candidate) -> bool:
     """Whether two shapes are the same but for axes of size 1."""
     sides = [[size for size in side.shape if size != 1] for side in (golden, actual)]
     return sides[0] == sides[1]
-
-
-def _same_size(golden: Candidate, actual: Candidate) -> bool:
-    return math.prod(golden.shape) == math.prod(actual.shape)

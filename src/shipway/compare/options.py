@@ -9,7 +9,7 @@ from pathlib import Path
 from shipway.compare.verdict import Limits, limits_for
 from shipway.engines.tapping import DEFAULT_TAP_BYTES
 
-__all__ = ["DiagnoseOptions", "limits_of"]
+__all__ = ["DiagnoseOptions", "coarsest", "limits_of"]
 
 _PRECISION_OF = {"float16": "f16", "bfloat16": "bf16"}
 
@@ -40,6 +40,17 @@ class DiagnoseOptions:
     replay: Path | None = None
 
 
+def coarsest(precision: str, *dtypes: str) -> str:
+    """Return the coarsest of an engine's precision and the dtypes of tensors.
+
+    Example:
+        >>> coarsest("f32", "float16", "float32")
+        'f16'
+    """
+    precisions = {precision, *(_PRECISION_OF.get(one, "f32") for one in dtypes)}
+    return max(precisions, key=lambda one: limits_for(one, local=True).relative_l2)
+
+
 def limits_of(options: DiagnoseOptions, golden: str, actual: str, *, local: bool) -> Limits:
     """Return the limits for one tensor: of the coarsest of the engine's precision and two dtypes.
 
@@ -51,6 +62,4 @@ def limits_of(options: DiagnoseOptions, golden: str, actual: str, *, local: bool
     """
     if options.limits is not None:
         return options.limits
-    precisions = {options.precision, *(_PRECISION_OF.get(one, "f32") for one in (golden, actual))}
-    every = [limits_for(one, local=local) for one in precisions]
-    return max(every, key=lambda limits: limits.relative_l2)
+    return limits_for(coarsest(options.precision, golden, actual), local=local)

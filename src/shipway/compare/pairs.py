@@ -12,9 +12,21 @@ from shipway.compare.blocks import Block, cut
 from shipway.errors import TensorError
 from shipway.tensors import dtype_of
 
-__all__ = ["paired_blocks", "wide_dtype"]
+__all__ = ["check_shapes", "paired_blocks", "wide_dtype"]
 
 Pair = tuple[Block, NDArray[Any], NDArray[Any]]
+
+
+def check_shapes(golden: NDArray[Any], actual: NDArray[Any]) -> None:
+    """Refuse tensors that cannot be compared element by element.
+
+    Raises:
+        TensorError: The shapes differ.
+    """
+    if golden.shape != actual.shape:
+        raise TensorError(
+            f"Cannot compare shape {list(golden.shape)} with shape {list(actual.shape)}."
+        )
 
 
 def wide_dtype(golden: NDArray[Any], actual: NDArray[Any]) -> type[np.floating[Any]]:
@@ -23,10 +35,7 @@ def wide_dtype(golden: NDArray[Any], actual: NDArray[Any]) -> type[np.floating[A
     Raises:
         TensorError: The shapes differ, or a dtype is none of Shipway's.
     """
-    if golden.shape != actual.shape:
-        raise TensorError(
-            f"Cannot compare shape {list(golden.shape)} with shape {list(actual.shape)}."
-        )
+    check_shapes(golden, actual)
     wide = any(dtype_of(side.dtype).numpy.itemsize == 8 for side in (golden, actual))
     return np.longdouble if wide else np.float64
 

@@ -16,7 +16,7 @@ from shipway.compare.execution import Execution, input_problems
 from shipway.compare.facts import bound_by_facts, facts_of
 from shipway.compare.matching import Candidate, Matching, match_tensors
 from shipway.compare.metrics import measure
-from shipway.compare.options import DiagnoseOptions, limits_of
+from shipway.compare.options import DiagnoseOptions, coarsest, limits_of
 from shipway.compare.results import Metrics
 from shipway.compare.severity import severity_of
 from shipway.compare.verdict import judge
@@ -221,8 +221,9 @@ def _accuse(
     if one is None or other is None:
         cause = Cause("unknown", "only statistics were kept, so nothing more can be said")
     else:
+        precision = coarsest(options.precision, one.dtype.name, other.dtype.name)
         cause = find_cause(
-            one, other.reshape(one.shape), precision=options.precision, piece=None, feeds=None
+            one, other.reshape(one.shape), precision=precision, piece=None, feeds=None
         )
     at = tensors.index(next(item for item in tensors if item.golden == first.golden))
     return Culprit(

@@ -78,14 +78,16 @@ class OnnxPiece:
         if rounding == "f32":
             return _run_whole(self._part, self._fit(feeds), self._path, self._options)
         if rounding == "f64":
-            return _Stepper(self._part, self._path, self._options, "float64").run(self._fit(feeds))
+            # An engine may keep more digits of a value than the model does: here they count.
+            wide = self._fit(feeds, np.dtype(np.float64))
+            return _Stepper(self._part, self._path, self._options, "float64").run(wide)
         if rounding in _ROUNDED:
             stepper = _Stepper(self._part, self._path, self._options, _ROUNDED[rounding])
             return stepper.run(self._fit(feeds))
         raise UsageError(f"Unknown rounding '{rounding}'.", hint="One of: f32, f64, bf16, f16.")
 
-    def _fit(self, feeds: Tensors) -> dict[str, NDArray[Any]]:
-        """Return the inputs in the dtypes the operators take."""
+    def _fit(self, feeds: Tensors, floats: np.dtype[Any] | None = None) -> dict[str, NDArray[Any]]:
+        """Return the inputs in the dtypes the operators take; floats in `floats`, if it is given."""
         missing = [name for name in self.inputs if name not in feeds]
         if missing:
             raise TensorError(f"The piece needs {', '.join(missing)}.")
@@ -93,8 +95,11 @@ class OnnxPiece:
         for name in self.inputs:
             element = self._part.element_type(name)
             value = np.asarray(feeds[name], order="C")
-            if element:
-                value = value.astype(dtype_of(element).numpy, copy=False)
+            dtype = dtype_of(element) if element else None
+            if floats is not None and (dtype or dtype_of(value.dtype)).is_float:
+                value = value.astype(floats)
+            elif dtype is not None:
+                value = value.astype(dtype.numpy, copy=False)
             elif value.dtype in {dtype_named("bfloat16").numpy, np.dtype(np.float16)}:
                 value = value.astype(np.float32)
             found[name] = value

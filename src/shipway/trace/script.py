@@ -167,7 +167,7 @@ def _nothing_called(request: ScriptRequest, state: Path, ended: str) -> ShipwayE
         )
     passed = state / "passed"
     seen = passed.read_text(encoding="utf-8").splitlines() if passed.is_file() else []
-    with_weights = [line for line in seen if not line.endswith("(no weights)")]
+    with_weights = [line for line in seen if not line.endswith(")")]
     if with_weights:
         return UsageError(
             f"'{shown}' {ended} after {len(with_weights)} calls of a model; call "
@@ -176,6 +176,6 @@ def _nothing_called(request: ScriptRequest, state: Path, ended: str) -> ShipwayE
         )
     called = f" (only {', '.join(dict.fromkeys(seen))})" if seen else ""
     return UsageError(
-        f"'{shown}' {ended} and called no PyTorch module with weights{called}.",
+        f"'{shown}' {ended} and ran no PyTorch module with weights{called}.",
         hint="The model must be an nn.Module that the script calls: model(x).",
     )

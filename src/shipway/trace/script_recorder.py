@@ -55,21 +55,19 @@ class _Recording:
         if self._recorder is not None or os.getpid() != self._process:
             return None
         name = f"{type(module).__module__}.{type(module).__qualname__}"
-        if next(module.parameters(), None) is None and next(module.buffers(), None) is None:
-            note_call(self._state, f"{name} (no weights)")
+        if reason := _reason_to_pass(module):
+            note_call(self._state, f"{name} ({reason})")
             return None
         self._calls += 1
         if self._calls < self._request.calls:
             note_call(self._state, name)
-            return None
-        if not claim(self._state):
-            return None
-        try:
-            return self._begin(module, name)
-        except ShipwayError as error:
-            self._give_up(error)
-        except Exception as error:  # noqa: BLE001 -- the script must run whatever is wrong with us
-            self._give_up(EngineError(f"{name} cannot be recorded: {error!r}."))
+        elif claim(self._state):
+            try:
+                return self._begin(module, name)
+            except ShipwayError as error:
+                self._give_up(error)
+            except Exception as error:  # noqa: BLE001 -- the script must run whatever is wrong with us
+                self._give_up(EngineError(f"{name} cannot be recorded: {error!r}."))
         return None
 
     def _begin(self, module: Any, name: str) -> CallRecorder:
@@ -143,6 +141,20 @@ class _Recording:
             self._writer = None
         except ShipwayError as error:
             self._give_up(error)
+
+
+def _reason_to_pass(module: Any) -> str:
+    """Say why a call is not that of a model: "no weights", or torch only looks at it; "" else."""
+    import torch
+    from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
+
+    first = next(iter(module.parameters()), next(iter(module.buffers()), None))
+    if first is None:
+        return "no weights"
+    kinds = {type(mode).__name__ for mode in _get_current_dispatch_mode_stack()}
+    fake = type(first).__name__ == "FakeTensor" or "FakeTensorMode" in kinds
+    traced = fake or torch.jit.is_tracing() or torch.compiler.is_compiling()
+    return "traced by torch" if traced else ""
 
 
 def _header(module: Any, name: str, request: ScriptRequest) -> TraceHeader:

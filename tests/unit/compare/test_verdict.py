@@ -21,7 +21,7 @@ CLEAN_LOCAL = {  # largest values of clean engines in facts/divergence.md, secti
 STUDIED_LOCAL = {
     "f32": (1e-5, 4e-5, 1e-6, 1e-3),
     "f16": (2**-9, 2**-7, 3e-4, 1e-3),
-    "bf16": (2**-7, 2**-5, 2e-3, 1e-3),
+    "bf16": (2**-7, 2**-5, 2e-3, 4e-3),  # zeros: a clean ResNet has 6e-4, rounding alone
 }
 
 

@@ -291,6 +291,42 @@ def test_blocked_tensors_come_out_as_the_model_has_them(
     assert hold_to_the_unoptimised(found, golden, 1e-5) >= len(blocked)
 
 
+MOVED = """
+    <ir_version: 9, opset_import: ["": 20]>
+    g (float[1, 8, 12] x) => (float[1, 2, 8, 2] y)
+    <int64[5] to = {1, 8, 3, 2, 2}, int64[1] zero = {0}, int64[1] one = {1}, int64[1] two = {2},
+     int64[1] three = {3}> {
+        parted = Reshape (x, to)
+        turned = Transpose <perm = [2, 0, 3, 1, 4]> (parted)
+        first = Slice (turned, zero, one, zero)
+        second = Slice (turned, one, two, zero)
+        third = Slice (turned, two, three, zero)
+        q = Squeeze (first, zero)
+        k = Squeeze (second, zero)
+        v = Squeeze (third, zero)
+        qk = Mul (q, k)
+        e = Exp (qk)
+        y = Mul (e, v)
+    }"""
+
+
+def test_what_onnx_runtime_transposed_comes_out_as_the_model_has_it(
+    compiled, tmp_path: Path
+) -> None:
+    """It moves the transposition behind the slices, which then slice something else."""
+    model = onnx.parser.parse_model(MOVED)
+    for index, node in enumerate(model.graph.node):
+        node.name = f"node {index}"
+    artifact = compiled(model)
+    feeds = feeds_of(artifact.inputs)
+    found, _ = hold_to_the_untapped(artifact, feeds)
+    turned = [one.tap for one in found.values() if one.tap.layout.startswith("transposed")]
+    assert turned
+    assert all(tap.names for tap in turned)
+    golden = every_value(tmp_path / "a model.onnx", feeds)
+    assert hold_to_the_unoptimised(found, golden, 1e-6) >= len(turned)
+
+
 RANDOM = """
     <ir_version: 9, opset_import: ["": 20]>
     g (float[2, 3] x) => (float[2, 3] y) {

@@ -182,6 +182,7 @@ CASES = {
         ("offset", "conv2d without its bias"),
         ("layout", "conv2d with its kernel mirrored"),
         ("layout", "conv2d with height and width of its kernel swapped"),
+        ("layout", "conv2d with its padding at the end only"),
         ("layout", "conv2d with input and output channels of its weight swapped"),
     }),
     "transposed conv": ([IMAGE], lambda x: functional.conv_transpose2d(x, KERNEL, WEIGHT), {

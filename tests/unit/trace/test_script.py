@@ -167,7 +167,7 @@ def test_a_pattern_that_matches_nothing(script, tmp_path):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("print('hello')", "called no PyTorch module with weights"),
+        ("print('hello')", "ran no PyTorch module with weights"),
         (
             "import torch; torch.nn.ReLU()(torch.ones(2))",
             r"no PyTorch module with weights \(only torch.nn.modules.activation.ReLU \(no weights\)\)",
@@ -216,6 +216,24 @@ def test_packages_console_scripts_and_shells(script, tmp_path, monkeypatch):
     for at, command in enumerate(commands):
         record_script(command, tmp_path / f"trace-{at}")
         assert "head" in open_trace(tmp_path / f"trace-{at}")
+
+
+@pytest.mark.slow
+def test_a_model_that_is_exported_or_traced_first(script, tmp_path):
+    """What is recorded is the run, not the look that torch takes at the model before."""
+    text = """
+        import warnings
+        import torch
+        warnings.simplefilter("ignore")
+        net = torch.nn.Linear(2, 3)
+        torch.export.export(net, (torch.zeros(1, 2),))
+        torch.jit.trace(net, torch.zeros(1, 2), check_trace=False)
+        net(torch.full((4, 2), 7.0))
+    """
+    record_script(script(text), tmp_path / "trace", level="operator")
+    trace = open_trace(tmp_path / "trace")
+    np.testing.assert_array_equal(trace.read("input.input"), np.full((4, 2), 7))
+    assert trace.read("Linear").shape == (4, 3)
 
 
 @pytest.mark.slow

@@ -28,6 +28,8 @@ def _one_half(evidence: Evidence) -> Explanation | None:
     spread = root_mean_square(error[wrong]) / evidence.scale
     if not evidence.is_enough(left) or own > evidence.tolerance or spread < 3 * own:
         return None
+    if (np.abs(error[wrong]) > 3 * own * evidence.scale).sum() < _FEWEST:
+        return None
     text = f"right where golden is above 0, wrong in the {int(wrong.sum())} other elements"
     text += _below(golden[wrong], actual[wrong])
     return Explanation(

@@ -10,12 +10,14 @@ from shipway.compare.cause.evidence import Evidence, Explanation, Values, root_m
 __all__ = ["at_bound", "explain_bounds"]
 
 _FEWEST = 3
+_LEAKING = 0.2
+_NEARLY_ALL = 0.1
 _USUAL_BOUNDS = (1.0, 6.0, 127.0, 255.0, 65504.0)
 
 
 def explain_bounds(evidence: Evidence) -> Explanation | None:
     """Find a bound that one side keeps to and the other goes beyond."""
-    return _cut_off(evidence) or _goes_on(evidence)
+    return _cut_off(evidence) or _goes_on(evidence) or _leaks(evidence)
 
 
 def _cut_off(evidence: Evidence) -> Explanation | None:
@@ -55,6 +57,26 @@ def _goes_on(evidence: Evidence) -> Explanation | None:
         f"elements, where golden stops at {' and '.join(bounds)}"
     )
     return Explanation("activation", f"{text}; what is left after that is {left:.2g}", left)
+
+
+def _leaks(evidence: Evidence) -> Explanation | None:
+    """Golden stops at 0, and the engine does not: no rounding of a ReLU gives a negative number.
+
+    However small they are: a slope of 0.01 is no more than what bfloat16 rounds away elsewhere.
+    """
+    golden, actual = evidence.golden, evidence.actual
+    zero = golden == 0
+    below = zero & (actual < 0)
+    if golden.min() < 0 or below.sum() < max(_FEWEST, _LEAKING * zero.sum()):
+        return None
+    left = root_mean_square(np.where(below, 0, evidence.error)) / evidence.scale
+    if left > max(evidence.tolerance, _NEARLY_ALL * evidence.size):
+        return None
+    text = (
+        f"goes on below 0, to {actual.min():.4g}, in {int(below.sum())} of the {int(zero.sum())} "
+        f"elements where golden stops at 0; elsewhere the error is {left:.2g}"
+    )
+    return Explanation("activation", text, left)
 
 
 def _ends(evidence: Evidence, values: Values) -> tuple[float, float]:

@@ -9,10 +9,12 @@ from shipway.compare.cause.evidence import Evidence, Explanation, Values, root_m
 
 __all__ = ["explain_channel"]
 
-_BAD_MULTIPLE = 4
+_BAD_MULTIPLE = 3
 _MOST_OF_AXIS = 0.25
 _SHARE = 0.9
+_SHARE_BESIDE_NOISE = 0.4
 _MOST_LISTED = 8
+_FEWEST = 8
 
 
 def explain_channel(evidence: Evidence) -> Explanation | None:
@@ -21,6 +23,9 @@ def explain_channel(evidence: Evidence) -> Explanation | None:
     The right slices are held against their own golden values, so that an error common to all is
     not taken for that of the one slice with the largest values.
     """
+    alone = _one_element(evidence)
+    if alone is not None:
+        return alone
     found = [
         (int(bad.sum()) / bad.size, axis, bad)
         for axis in range(evidence.golden.ndim)
@@ -39,6 +44,25 @@ def explain_channel(evidence: Evidence) -> Explanation | None:
     return Explanation("channel", f"{text}; the others by {left:.2g}", left)
 
 
+def _one_element(evidence: Evidence) -> Explanation | None:
+    """One element is wrong. A ReLU makes 0 of a NaN in some engines."""
+    if evidence.error.size < _FEWEST:
+        return None
+    place = np.unravel_index(int(np.abs(evidence.error).argmax()), evidence.error.shape)
+    others = evidence.error.copy()
+    others[place] = 0
+    left = root_mean_square(others) / evidence.scale
+    apart = abs(float(evidence.error[place])) > _BAD_MULTIPLE * float(np.abs(others).max())
+    if not apart or left > evidence.tolerance:
+        return None
+    right, wrong = float(evidence.golden[place]), float(evidence.actual[place])
+    text = (
+        f"one element alone, {[int(index) for index in place]}, is wrong: {wrong:.6g} instead of "
+        f"{right:.6g}{'' if wrong else ' (some activations make 0 of a NaN)'}"
+    )
+    return Explanation("channel", f"{text}; the others are off by {left:.2g}", left)
+
+
 def _bad_slices(evidence: Evidence, axis: int) -> NDArray[np.bool_] | None:
     """Return which slices are wrong; None unless they are few and hold the error."""
     error, golden = (_square_means(side, axis) for side in (evidence.error, evidence.golden))
@@ -48,7 +72,11 @@ def _bad_slices(evidence: Evidence, axis: int) -> NDArray[np.bool_] | None:
     own = np.sqrt(golden)
     bad = np.sqrt(error) > allowed * np.maximum(own, evidence.scale)
     most = max(1.0, _MOST_OF_AXIS * error.size)
-    if not 0 < bad.sum() <= most or error[bad].sum() < _SHARE * error.sum():
+    if not 0 < bad.sum() <= most:
+        return None
+    share = error[bad].sum() / error.sum()
+    rest = float(np.sqrt(error[~bad].mean())) / evidence.scale
+    if share < (_SHARE_BESIDE_NOISE if rest <= evidence.tolerance else _SHARE):
         return None
     if _is_common(evidence, axis, bad, own):
         return None

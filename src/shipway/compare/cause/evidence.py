@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from shipway.compare.pairs import check_shapes
 from shipway.compare.verdict import limits_for
-from shipway.errors import ShipwayError, TensorError
+from shipway.errors import ShipwayError
 from shipway.tensors import Tensors, dtype_of
 from shipway.trace.golden import Piece
 
@@ -140,10 +141,7 @@ def gather(
         TensorError: The shapes differ.
         UsageError: Unknown precision.
     """
-    if golden.shape != actual.shape:
-        raise TensorError(
-            f"Cannot compare shape {list(golden.shape)} with shape {list(actual.shape)}."
-        )
+    check_shapes(golden, actual)
     is_float = dtype_of(golden.dtype).is_float
     wide, other = (np.atleast_1d(side).astype(np.float64) for side in (golden, actual))
     finite = np.isfinite(wide) & np.isfinite(other)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
@@ -22,8 +23,8 @@ from shipway.compare.cause.precision import explain_other_precision, explain_rou
 from shipway.compare.cause.scale import explain_scale
 from shipway.compare.cause.weights import constants_of, explain_weights
 from shipway.compare.diagnosis import Cause
+from shipway.compare.pairs import check_shapes
 from shipway.compare.verdict import limits_for
-from shipway.errors import TensorError
 from shipway.tensors import Tensors
 from shipway.trace.golden import Piece
 
@@ -31,11 +32,13 @@ __all__ = ["find_cause"]
 
 _UNLIKE = 0.9
 _EVEN = 0.25
+_LONGEST_PROBLEM = 80
 _MOST_NAMED = 5
 _CLEARLY_LESS = 0.3
 
 _BY_SHAPE: tuple[Callable[[Evidence], Explanation | None], ...] = (
     explain_rounding,
+    explain_other_precision,
     explain_layout,
     explain_bounds,
     explain_channel,
@@ -43,7 +46,6 @@ _BY_SHAPE: tuple[Callable[[Evidence], Explanation | None], ...] = (
     explain_scale,
     explain_inner,
     explain_curve,
-    explain_other_precision,
     explain_weights,
 )
 
@@ -84,10 +86,7 @@ def find_cause(
         UsageError: Unknown precision.
     """
     limits_for(precision)
-    if golden.shape != actual.shape:
-        raise TensorError(
-            f"Cannot compare shape {list(golden.shape)} with shape {list(actual.shape)}."
-        )
+    check_shapes(golden, actual)
     if not golden.size:
         return Cause("unknown", "the tensor has no element")
     odd = explain_nonfinite(golden, actual, precision, feeds)
@@ -145,6 +144,7 @@ def _excluded(evidence: Evidence, trials: Trials) -> Iterator[str]:
         yield f"nor does any of {trials.tried} variants of the operators"
     if trials.failed:
         title, problem = trials.failed[0]
+        problem = textwrap.shorten(problem, _LONGEST_PROBLEM, placeholder=" ...")
         yield f"{len(trials.failed)} more could not be run ({title}: {problem})"
     if evidence.rounding is not None:
         made = root_mean_square(evidence.rounding) / evidence.scale

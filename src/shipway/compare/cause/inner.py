@@ -13,7 +13,7 @@ from shipway.errors import ShipwayError
 from shipway.tensors import Tensors
 from shipway.trace.golden import Piece
 
-__all__ = ["explain_inner"]
+__all__ = ["explain_inner", "inner_gains"]
 
 _MOST_OPERATORS = 8
 _ROUNDS = 5
@@ -37,20 +37,33 @@ class _Inner:
         found, _ = run_piece(self.rest, fed, "f32", self.shape)
         return found if found is not None and np.isfinite(found).all() else None
 
+    def run_scaled(self, factor: float) -> Values | None:
+        """Return the tensor at the end for this one, scaled."""
+        return self.run(factor * self.value)
+
+
+def inner_gains(evidence: Evidence) -> Iterator[tuple[str, str, Values]]:
+    """Yield each operator inside the piece, the factor behind it that fits best, and what that gives.
+
+    What is scaled before a residual sum has no simple shape behind it: each tensor inside the
+    piece is computed, scaled, and the rest of the piece run.
+
+    Yields:
+        The operator's name, what is different, the tensor at the end.
+    """
+    for inner in _inner_tensors(evidence):
+        factor, found = solve(evidence, inner.run_scaled, 1.0)
+        if found is not None:
+            yield inner.name, f"as if '{inner.name}' were scaled by {factor:.5g}", found
+
 
 def explain_inner(evidence: Evidence) -> Explanation | None:
-    """Find the operator behind which a factor, or a constant for each channel, gives the tensor.
+    """Find the operator behind which a constant for each channel gives the tensor.
 
-    What is scaled before a residual sum, or shifted before an activation, has no simple shape at
-    the end. Each tensor inside the piece is computed, changed, and the rest of the piece run.
+    A bias before an activation has no simple shape behind it.
     """
-    found = []
-    for inner in _inner_tensors(evidence):
-        for explanation in (_gain(evidence, inner), _offsets(evidence, inner)):
-            if explanation is not None:
-                found.append(explanation)
-                break
-    return min(found, key=lambda one: one.left) if found else None
+    found = [_offsets(evidence, inner) for inner in _inner_tensors(evidence)]
+    return min((one for one in found if one), key=lambda one: one.left, default=None)
 
 
 def _inner_tensors(evidence: Evidence) -> Iterator[_Inner]:
@@ -68,19 +81,6 @@ def _inner_tensors(evidence: Evidence) -> Iterator[_Inner]:
             known = {name: feeds[name] for name in rest.inputs if name in feeds}
             wide = value.astype(np.float64)
             yield _Inner(operator.name, wide, rest, known, evidence.golden.shape)
-
-
-def _gain(evidence: Evidence, inner: _Inner) -> Explanation | None:
-    factor, found = solve(evidence, lambda factor: inner.run(factor * inner.value), 1.0)
-    if found is None:
-        return None
-    left = evidence.left(found)
-    if not evidence.is_enough(left):
-        return None
-    text = (
-        f"as if '{inner.name}' were scaled by {factor:.5g}; what is left after that is {left:.2g}"
-    )
-    return Explanation("gain", text, left, inner.name)
 
 
 def _offsets(evidence: Evidence, inner: _Inner) -> Explanation | None:

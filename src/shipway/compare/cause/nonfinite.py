@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shipway.compare.cause.evidence import Explanation
+from shipway.compare.pairs import check_shapes
 from shipway.tensors import Tensors
 
 __all__ = ["explain_nonfinite"]
@@ -25,7 +26,11 @@ def explain_nonfinite(
         actual: The engine's; same shape.
         precision: What the engine computes in: it overflows beyond that dtype's largest value.
         feeds: What goes into the operators before this tensor, if that is known.
+
+    Raises:
+        TensorError: The shapes differ.
     """
+    check_shapes(golden, actual)
     golden, actual = (np.atleast_1d(side).astype(np.float64) for side in (golden, actual))
     same = (golden == actual) | (np.isnan(golden) & np.isnan(actual))
     odd = ~same & ~(np.isfinite(golden) & np.isfinite(actual))

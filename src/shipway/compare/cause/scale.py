@@ -18,6 +18,7 @@ from shipway.compare.cause.evidence import (
     root_mean_square,
     spread_out,
 )
+from shipway.compare.cause.inner import inner_gains
 from shipway.compare.cause.models import Model, fit_models
 from shipway.compare.cause.rescaling import rescaled_inputs
 
@@ -58,7 +59,7 @@ def explain_scale(evidence: Evidence) -> Explanation | None:
     if fit.parameters > _FEW and not evidence.is_clear(fit.left, size):
         return None
     text = f"{fit.text}; what is left after that is {fit.left:.2g}"
-    return Explanation(fit.kind, text, fit.left)
+    return Explanation(fit.kind, text, fit.left, fit.operator)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +70,7 @@ class _Fit:
     text: str
     parameters: int
     left: float
+    operator: str = ""
 
 
 def _held(values: Values) -> NDArray[np.bool_]:
@@ -84,17 +86,26 @@ def _held(values: Values) -> NDArray[np.bool_]:
 
 
 def _fits(evidence: Evidence, free: NDArray[np.bool_]) -> Iterator[_Fit]:
-    """Fit one model after the other; only one prediction is held at a time."""
+    """Fit one model after the other; only one prediction is held at a time.
+
+    Tensors inside the piece are looked at where no simple model leaves rounding alone.
+    """
     cut = spread_out(free.shape)
     golden, whole, free = evidence.golden[cut], evidence.actual[cut], free[cut]
+    actual = whole[free]
+    least = math.inf
     rescaled = (
         Model(kind, text, prediction[cut][free], 1)
         for text, kind, prediction in rescaled_inputs(evidence)
     )
-    actual = whole[free]
     for model in itertools.chain(fit_models(golden, whole, free), rescaled):
         left = _left(evidence, model, actual)
+        least = min(least, left) if model.parameters <= _FEW else least
         yield _Fit(model.kind, model.text, model.parameters, left)
+    if least > evidence.tolerance:
+        for operator, text, prediction in inner_gains(evidence):
+            left = _left(evidence, Model("gain", text, prediction[cut][free], 1), actual)
+            yield _Fit("gain", text, 1, left, operator)
 
 
 def _left(evidence: Evidence, model: Model, actual: Values) -> float:

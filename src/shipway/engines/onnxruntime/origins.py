@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from shipway.engines.onnxruntime.layout import NCHWC, REORDERS
@@ -14,8 +14,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Origins"]
 
+Perm = tuple[int, ...]
 _BLOCKED_NAME = re.compile(r"(.*)_nchwc(?:_token_\d+)?")
 _SUM_INPUT = 3
+_NO_PERM: Perm = (-1,)  # it has its elements in an order that cannot be told
 _INSERTED_CAST = "InsertedPrecisionFreeCast_"
 
 
@@ -43,16 +45,24 @@ class Origins:
         self._optimised = optimised
         self._readers = _readers_of(original)
         self._by_name = {node.name: node for node in original.nodes if node.name}
+        self._varying = original.varying()
+        self._changing = {*self._varying, *original.inputs}
         self._names: dict[str, str] = {name: name for name in original.inputs}
+        self._perms: dict[str, Perm] = {}
         for node in optimised.nodes:
             self._visit(node)
         self._name_by_reader()
-        self._varying = original.varying()
+        for node in optimised.nodes:
+            self._visit(node)
         self._claimed = {*self._names.values()}
 
     def names_of(self, value: str) -> tuple[str, ...]:
         """Return the name of the original tensor a value holds; () where it cannot be told."""
         return (self._names[value],) if value in self._names else ()
+
+    def perm_of(self, value: str) -> Perm | None:
+        """Return how to transpose a value so that it is the original tensor; None: it is as it is."""
+        return self._perms.get(value)
 
     def covers(self, value: str) -> tuple[str, ...]:
         """Return the original values that were computed on the way to this one and are no more."""
@@ -87,15 +97,46 @@ class Origins:
 
     def _visit(self, node: NodeProto) -> None:
         for position, output in enumerate(node.output):
-            name = self._name(node, position, output) if output else None
-            if name is not None:
+            if not output or output in self._names:
+                continue
+            name = self._name(node, position, output)
+            if name is None:
+                continue
+            perm = None if name == output else self._perm(node, name)
+            if perm is not _NO_PERM:
                 self._names[output] = name
+                if perm is not None and perm != tuple(sorted(perm)):
+                    self._perms[output] = perm
+
+    def _perm(self, node: NodeProto, name: str) -> Perm | None:
+        """Return how to transpose what a node makes so that it is a tensor of the original."""
+        if node.domain == NCHWC and node.op_type not in REORDERS:
+            return None
+        reads = [one for one in node.input if self._names.get(one) in self._changing]
+        perms = {self._perms.get(one) for one in reads}
+        if self._is_inserted_transpose(node):
+            return _undone(_perm_attribute(node), self._perms.get(node.input[0]))
+        if len(perms) != 1:
+            return _NO_PERM if perms - {None} else None
+        (perm,) = perms
+        keeps_rank = self._moves_only(node) or perm is None or self._rank(name) == len(perm)
+        return perm if keeps_rank else _NO_PERM
+
+    def _rank(self, name: str) -> int | None:
+        kind = self._types.get(name)
+        if kind is None or not kind.tensor_type.HasField("shape"):
+            return None
+        return len(kind.tensor_type.shape.dim)
+
+    def _is_inserted_transpose(self, node: NodeProto) -> bool:
+        is_new = node.op_type == "Transpose" and node.output[0] not in self._original.maker
+        return is_new and bool(_perm_attribute(node))
 
     def _name(self, node: NodeProto, position: int, output: str) -> str | None:
         plain = output.removeprefix(_INSERTED_CAST)
         if plain in self._original.maker:
             return plain
-        if self._moves_only(node):
+        if self._moves_only(node) or self._is_inserted_transpose(node):
             return self._names.get(node.input[0])
         if node.domain == NCHWC:
             return self._name_of_blocked(node)
@@ -148,11 +189,18 @@ class Origins:
             if one.op_type != node.op_type or position >= len(one.output):
                 continue
             is_moved = known is not None and self._is_line(one.output[position])
-            if is_moved or list(one.input) == reads:
+            if is_moved or self._alike(one.input, reads, known is not None):
                 return one.output[position] or None
-        if node.op_type == "Transpose" and self._is_line(reads[0]):
-            return str(reads[0])
         return None
+
+    def _alike(self, original: Sequence[str], reads: Sequence[str], is_known: bool) -> bool:
+        """Whether two nodes read the same; constants may differ where the node's name is the same."""
+        if not is_known:
+            return list(original) == list(reads)
+        mine, theirs = (
+            [name for name in names if name in self._changing] for names in (original, reads)
+        )
+        return mine == theirs and bool(mine)
 
     def _is_line(self, name: str) -> bool:
         """Whether a tensor of the original has its elements along one axis, or has but one.
@@ -171,8 +219,24 @@ class Origins:
     def _name_by_reader(self) -> None:
         """Name what only gives its numbers to another layout by what is read there."""
         for node in reversed(self._optimised.nodes):
-            if self._moves_only(node) and node.output[0] in self._names:
-                self._names.setdefault(node.input[0], self._names[node.output[0]])
+            source = node.input[0] if node.input else ""
+            made = node.output[0]
+            if made not in self._names or source in self._names:
+                continue
+            perm = self._perms.get(made)
+            if self._moves_only(node):
+                self._names[source] = self._names[made]
+            elif node.op_type == "Transpose" and self._is_new(source) and _perm_attribute(node):
+                self._names[source] = self._names[made]
+                first = _perm_attribute(node)
+                perm = first if perm is None else tuple(first[axis] for axis in perm)
+            else:
+                continue
+            if perm is not None:
+                self._perms[source] = perm
+
+    def _is_new(self, value: str) -> bool:
+        return value not in self._original.maker and value in self._optimised.maker
 
     def _moves_only(self, node: NodeProto) -> bool:
         """Whether a node only gives the same numbers another layout, or another dtype."""
@@ -181,6 +245,21 @@ class Origins:
         if node.op_type == "Reshape":
             return node.input[0] in self._blocked
         return bool(node.domain == NCHWC) and node.op_type in REORDERS
+
+
+def _perm_attribute(node: NodeProto) -> Perm:
+    return next((tuple(one.ints) for one in node.attribute if one.name == "perm"), ())
+
+
+def _undone(perm: Perm, before: Perm | None) -> Perm:
+    """Return what makes the original tensor of what was transposed.
+
+    Args:
+        perm: How it was transposed.
+        before: How to transpose what it was made of to get the original; None: it was that.
+    """
+    back = tuple(perm.index(axis) for axis in range(len(perm)))
+    return back if before is None else tuple(back[axis] for axis in before)
 
 
 def _readers_of(graph: SegmentedGraph) -> Mapping[str, list[NodeProto]]:

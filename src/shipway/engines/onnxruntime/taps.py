@@ -7,7 +7,7 @@ always; what came out is run once more, segment by segment, with nothing left to
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -92,8 +92,10 @@ class OnnxRuntimeTaps:
             resolved.graph, blocked, lambda name: _rows_behind(name, origins, weights)
         )
         self._measured = {one.like for one in self._blocked.values()} - {""}
-        layout = f"NCHWc{width()}" if self._blocked else ""
-        layouts = dict.fromkeys(self._blocked, layout)
+        perms = {name: origins.perm_of(name) for name in self._graph.maker}
+        self._perms = {name: perm for name, perm in perms.items() if perm is not None}
+        layouts = {name: _transposed(perm) for name, perm in self._perms.items()}
+        layouts |= dict.fromkeys(self._blocked, f"NCHWc{width()}" if self._blocked else "")
         self.taps = taps_of(self._graph, origins=origins, layouts=layouts)
         self.untapped: Mapping[str, str] = unreadable(self._graph)
 
@@ -168,7 +170,10 @@ class OnnxRuntimeTaps:
     ) -> NDArray[Any]:
         array = array_of(value)
         if name in self._blocked:
-            return plain_layout(array, self._blocked[name], shapes.__getitem__)
+            array = plain_layout(array, self._blocked[name], shapes.__getitem__)
+            is_shared = False
+        if name in self._perms:
+            return np.array(array.transpose(self._perms[name]), order="C")
         return array.copy() if is_shared else array  # it becomes the receiver's, to change at will
 
     def _constants(self, expected: Tensors, wanted: Mapping[str, Tap]) -> Iterator[TappedTensor]:
@@ -200,6 +205,11 @@ class OnnxRuntimeTaps:
 def _forget(live: dict[str, Any], graph: SegmentedGraph, segment: Segment) -> None:
     for name in [one for one in live if graph.last_read.get(one, -1) < segment.end]:
         del live[name]
+
+
+def _transposed(perm: Sequence[int]) -> str:
+    """Say how a value lies that is handed out transposed by `perm`."""
+    return f"transposed by {[list(perm).index(axis) for axis in range(len(perm))]}"
 
 
 def _weight_sizes(model: ModelProto) -> dict[str, tuple[int, ...]]:

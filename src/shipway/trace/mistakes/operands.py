@@ -97,6 +97,8 @@ def _weighted(call: Call) -> Iterator[Mistake]:
         yield call.on("layout", "linear with its weight transposed", "weight", lambda w: w.t())
     if call.name.startswith("conv"):
         yield from _kernels(call, sizes)
+    if call.name in {"conv1d", "conv2d", "conv3d"}:
+        yield from _paddings(call)
 
 
 def _kernels(call: Call, sizes: tuple[str, ...]) -> Iterator[Mistake]:
@@ -110,6 +112,26 @@ def _kernels(call: Call, sizes: tuple[str, ...]) -> Iterator[Mistake]:
     if len(sizes) > 2 and sizes[0] == sizes[1] != "1":
         title = f"{call.name} with input and output channels of its weight swapped"
         yield call.on("layout", title, "weight", lambda w: w.transpose(0, 1))
+
+
+def _paddings(call: Call) -> Iterator[Mistake]:
+    """All of the padding on one side: what SAME_UPPER and SAME_LOWER differ in, at its largest."""
+    from torch.nn import functional
+
+    padding = call.arguments["padding"]
+    widths = padding if isinstance(padding, list | tuple) else ()
+    if not widths or not all(isinstance(width, int) and width > 0 for width in widths):
+        return
+    rank = int(call.name[4])
+    widths = list(widths) * (rank if len(widths) == 1 else 1)
+    for side, name in ((0, "end"), (1, "start")):
+        pads = [width * 2 * (at != side) for width in reversed(widths) for at in (0, 1)]
+
+        def apply(named: dict[str, Any], pads: list[int] = pads) -> Any:
+            padded = functional.pad(named["input"], pads)
+            return call_named(call.node.target, {**named, "input": padded, "padding": [0] * rank})
+
+        yield Mistake("layout", f"{call.name} with its padding at the {name} only", apply)
 
 
 def _addmm(call: Call) -> Iterator[Mistake]:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from shipway.compare.cause.finding import find_cause
-from shipway.compare.cause.precision import explains_precision
+from shipway.compare.cause.precision import explains_coarser, explains_precision
 from shipway.compare.metrics import measure
 from shipway.compare.verdict import judge, limits_for
 from shipway.errors import EngineError, TensorError
@@ -456,6 +456,41 @@ def test_an_engine_that_computes_in_less_than_it_says_is_found_out(name, coarser
     assert cause.kind == "precision"
     assert f"that computing in {coarser} makes" in cause.explanation
     assert cause.explanation.endswith("not f32")
+
+
+def matrix_units(f, w, keep):
+    """`linear` as an engine in f16 computes it whose matrix units take bf16: operands rounded."""
+    operands = (rounded(one, "bf16").astype(np.float64) for one in (f["x"], w["w"]))
+    first, second = operands
+    return silu(first @ second + w["b"])
+
+
+def test_operands_that_are_rounded_further_than_said_are_found_out():
+    piece, feeds = linear_piece(), given("f16", x=noise(4, 50, 32, seed=2))
+    golden, actual = piece.run(feeds), engine(piece, feeds, "f16", matrix_units)
+    assert explains_precision(piece, feeds, golden, actual, "f16") == ""
+    sentence = explains_coarser(piece, feeds, golden, actual, "f16")
+    assert "the one that computing in bf16 makes" in sentence
+    assert cause_of(piece, feeds, actual, "f16").kind == "precision"
+    assert explains_coarser(piece, feeds, golden, actual, "bf16") == ""
+
+
+@EVERY_PIECE
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda x: 1.003 * x,
+        lambda x: x + 0.003 * np.sqrt(np.mean(x**2)) * noise(*x.shape, seed=4),
+        lambda x: np.where(np.arange(x.shape[-1]) == 3, 1.02 * x, x),
+        lambda x: x[..., ::-1],
+    ],
+    ids=["gain", "noise", "channel", "layout"],
+)
+def test_a_fault_of_the_size_of_another_dtype_is_not_taken_for_it(name, spoil):
+    make, feed = PIECES[name]
+    piece, feeds = make(), feed("f16")
+    actual = rounded(spoil(engine(piece, feeds, "f16").astype(np.float64)), "f16")
+    assert explains_coarser(piece, feeds, piece.run(feeds), actual, "f16") == ""
 
 
 def residual(f, w, keep):

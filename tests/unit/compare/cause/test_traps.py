@@ -82,7 +82,19 @@ def test_a_single_wrong_element_is_no_saturation(precision):
     actual[at] = np.sort(golden.ravel())[-3]
     cause = found(golden, actual, precision)
     assert cause.kind == "channel"
-    assert f"slice {at[0]} on axis 0" in cause.explanation
+    assert f"one element alone, [{at[0]}, {at[1]}], is wrong" in cause.explanation
+
+
+@EVERY_PRECISION
+def test_a_nan_that_a_relu_made_0_of_is_thought_of(precision):
+    golden = np.maximum(noise(20, 50), 0)
+    actual = golden.copy()
+    at = np.unravel_index(golden.argmax(), golden.shape)
+    actual[at] = 0
+    cause = found(golden, actual, precision)
+    assert cause.kind == "channel"
+    assert "0 instead of" in cause.explanation
+    assert "make 0 of a NaN" in cause.explanation
 
 
 @EVERY_PRECISION
