@@ -89,7 +89,10 @@ def compare(
     tensors.options("f32")  # a senseless flag is refused before anything is run
     with ExitStack() as stack:
         progress = stack.enter_context(show_progress())
-        sides = [open_side(text, specs, flags, progress, stack) for text in (golden, actual)]
+        sides = [
+            open_side(text, specs, flags, progress, stack, other)
+            for text, other in ((golden, actual), (actual, golden))
+        ]
         job = _Comparing(sides[0], sides[1], flags, tensors, precision, progress)
         result = job.run(_feeds(sides, data, inputs, (sets, samples)))
     written = [] if output is None else _write(result, output, sides)

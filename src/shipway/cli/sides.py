@@ -62,6 +62,7 @@ def open_side(
     flags: EngineFlags,
     progress: Progress,
     stack: ExitStack,
+    other: str = "",
 ) -> Side:
     """Open what the user names.
 
@@ -72,6 +73,8 @@ def open_side(
         flags: What is asked of an engine.
         progress: Told of the slow steps.
         stack: What is opened is closed with it.
+        other: What the user names for the other side: where that is an ONNX model, it tells which
+            of its values a dump of nodes holds.
 
     Raises:
         ShipwayError: It is none of these, or does not open.
@@ -79,7 +82,7 @@ def open_side(
     path = Path(text)
     if path.name == MANIFEST or (path / MANIFEST).is_file():
         return _trace_side(text, open_trace(path))
-    if path.is_dir() and (dump := _foreign_dump(path, stack)) is not None:
+    if path.is_dir() and (dump := _foreign_dump(path, _onnx_file(other), stack)) is not None:
         return _trace_side(text, dump)
     if path.is_dir() or path.suffix.lower() in _SAVED:
         return Side(text, "f32", saved=_read_saved(path, specs))
@@ -94,14 +97,19 @@ def _trace_side(text: str, trace: Trace) -> Side:
     return Side(label, trace.header.precision or "f32", trace=trace)
 
 
-def _foreign_dump(path: Path, stack: ExitStack) -> Trace | None:
+def _onnx_file(text: str) -> Path | None:
+    path = Path(split_target(text)[0])
+    return path if path.suffix.lower() == ".onnx" and path.is_file() else None
+
+
+def _foreign_dump(path: Path, model: Path | None, stack: ExitStack) -> Trace | None:
     """Return another tool's dump as a trace; None for a plain folder of tensor files."""
     from shipway.trace.importing.registry import detect_format, import_dump
 
     if detect_format(path) in {None, "plain", "polygraphy"}:
         return None
     scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="shipway-import-"))
-    return import_dump(path, Path(scratch) / "trace")
+    return import_dump(path, Path(scratch) / "trace", model=model)
 
 
 def _read_saved(path: Path, specs: Sequence[TensorSpec]) -> Tensors:

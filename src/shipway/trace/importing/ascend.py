@@ -99,7 +99,7 @@ def read_ascend(path: Path, mapping: Path | None = None) -> ImportedDump:
 
 
 def _notes(maps: Sequence[Origins]) -> dict[str, str]:
-    if maps:
+    if any(one.is_complete for one in maps):
         return {}
     return {
         "map": "none was given: fused operators are known by the compiler's names alone; "

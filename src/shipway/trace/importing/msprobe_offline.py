@@ -31,7 +31,7 @@ from shipway.trace.importing.dump import (
 from shipway.trace.importing.maps import read_maps
 from shipway.trace.importing.origins import Origins, chain, node_output_names
 
-__all__ = ["is_offline", "offline_folder", "read_offline"]
+__all__ = ["is_offline", "needs_model", "offline_folder", "read_offline"]
 
 TITLE = "msprobe ONNX dump"
 _NAME = re.compile(r"(?P<input>input_)?(?P<node>[\w-]+)\.(?P<index>\d+)\.(?P<time>\d{13,})\.npy")
@@ -60,6 +60,11 @@ def is_offline(path: Path) -> bool:
         return False
     files = list(islice(folder.glob("*.npy"), _MOST_LOOKED_AT))
     return bool(files) and all(_NAME.fullmatch(one.name) or one.stem.isdecimal() for one in files)
+
+
+def needs_model(path: Path) -> bool:
+    """Whether this is such a folder without the model beside it."""
+    return is_offline(path) and _own_model(offline_folder(path)) is None
 
 
 def read_offline(folder: Path, mapping: Path | None = None) -> ImportedDump:

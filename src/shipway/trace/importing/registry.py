@@ -19,6 +19,7 @@ from shipway.trace.importing.aotinductor import detect_aotinductor, read_aotindu
 from shipway.trace.importing.ascend import detect_ascend, read_ascend
 from shipway.trace.importing.dump import ImportedDump, ImportedTensor
 from shipway.trace.importing.msprobe import detect_msprobe, read_msprobe
+from shipway.trace.importing.msprobe_offline import needs_model
 from shipway.trace.importing.plain_dump import detect_plain, read_plain_dump
 from shipway.trace.importing.polygraphy import detect_polygraphy, read_polygraphy
 from shipway.trace.importing.trtexec import detect_trtexec, read_trtexec
@@ -29,15 +30,25 @@ from shipway.trace.store import Trace, TraceWriter
 __all__ = ["FORMATS", "detect_format", "import_dump"]
 
 
+def _never(_: Path) -> bool:
+    return False
+
+
+def _always(_: Path) -> bool:
+    return True
+
+
 class _Format(NamedTuple):
     detect: Callable[[Path], bool]
     read: Callable[[Path, Path | None], ImportedDump]
     takes_map: bool
+    knows_nodes: Callable[[Path], bool] = _never
+    """Whether the names in a dump are those of ONNX nodes, and not of their values."""
 
 
 _FORMATS = {
-    "ascend": _Format(detect_ascend, read_ascend, True),
-    "msprobe": _Format(detect_msprobe, read_msprobe, True),
+    "ascend": _Format(detect_ascend, read_ascend, True, _always),
+    "msprobe": _Format(detect_msprobe, read_msprobe, True, needs_model),
     "aotinductor": _Format(detect_aotinductor, read_aotinductor, True),
     "trtexec": _Format(detect_trtexec, read_trtexec, False),
     "polygraphy": _Format(detect_polygraphy, read_polygraphy, False),
@@ -55,7 +66,12 @@ def detect_format(path: Path) -> str | None:
 
 
 def import_dump(
-    path: Path, output: Path | None, *, format_name: str = "", mapping: Path | None = None
+    path: Path,
+    output: Path | None,
+    *,
+    format_name: str = "",
+    mapping: Path | None = None,
+    model: Path | None = None,
 ) -> Trace:
     """Write another tool's dump as a trace.
 
@@ -70,6 +86,8 @@ def import_dump(
         format_name: One of `FORMATS`; "" finds out.
         mapping: What gives the names of the original model; which files that may be depends on the
             format.
+        model: The ONNX model that was run, where that is known. Without a map it tells which value
+            a node of the dump computes; a format that needs no such thing leaves it alone.
 
     Raises:
         UsageError: Unknown format, a format that takes no map, or a map that cannot be read.
@@ -83,6 +101,8 @@ def import_dump(
             f"The format {name} takes no map: its tensors have the names of the model.",
             hint="Leave --map out.",
         )
+    if mapping is None and model is not None and _FORMATS[name].knows_nodes(path):
+        mapping = model
     dump = _FORMATS[name].read(path, mapping)
     if output is not None:
         return _write(dump, path, output)

@@ -92,8 +92,14 @@ def test_an_onnx_run_without_its_model_and_with_one(sample, tmp_path):
         import_dump(files, None, mapping=model).record("_fc_MatMul:output:0").tap.names[0]
         == "product"
     )
+    assert (
+        import_dump(files, None, model=model).record("_fc_MatMul:output:0").tap.names[0]
+        == "product"
+    )
     with pytest.raises(UsageError, match="There is no map"):
         import_dump(files, None, mapping=tmp_path / "nowhere")
+    # A dump that needs no names is read as it is.
+    assert len(import_dump(sample / "mix_tensor", None, model=model).records) == 12
 
 
 def test_a_long_name_in_an_onnx_run(sample):
