@@ -13,7 +13,10 @@ if TYPE_CHECKING:
     from shipway.artifact import Artifact, load_artifact
     from shipway.bench.measure import BenchOptions, bench_sessions
     from shipway.bench.results import BenchResult
+    from shipway.compare.diagnose import Diagnoser, diagnose
+    from shipway.compare.diagnosis import Diagnosis
     from shipway.compare.metrics import measure
+    from shipway.compare.options import DiagnoseOptions
     from shipway.compare.outputs import compare_outputs, compare_sets
     from shipway.compare.results import Comparison, Metrics
     from shipway.compare.sessions import compare_sessions
@@ -43,12 +46,19 @@ if TYPE_CHECKING:
     from shipway.source.loading import LoadedSource, SourceRequest, load_source
     from shipway.tensorfiles import read_tensors, save_tensors
     from shipway.tensors import TensorSpec, parse_spec, random_feeds
+    from shipway.trace.goldens import open_golden
+    from shipway.trace.opening import open_tapped
+    from shipway.trace.reading import Trace, open_trace
+    from shipway.trace.recording import record_session
 
 _HOMES = {
     "artifact": ("Artifact", "load_artifact"),
     "bench.measure": ("BenchOptions", "bench_sessions"),
     "bench.results": ("BenchResult",),
+    "compare.diagnose": ("Diagnoser", "diagnose"),
+    "compare.diagnosis": ("Diagnosis",),
     "compare.metrics": ("measure",),
+    "compare.options": ("DiagnoseOptions",),
     "compare.outputs": ("compare_outputs", "compare_sets"),
     "compare.results": ("Comparison", "Metrics"),
     "compare.sessions": ("compare_sessions",),
@@ -76,6 +86,10 @@ _HOMES = {
     "report.data": ("Report",),
     "report.write": ("read_report", "write_report"),
     "source.loading": ("LoadedSource", "SourceRequest", "load_source"),
+    "trace.goldens": ("open_golden",),
+    "trace.opening": ("open_tapped",),
+    "trace.reading": ("Trace", "open_trace"),
+    "trace.recording": ("record_session",),
     "tensorfiles": ("read_tensors", "save_tensors"),
     "tensors": ("TensorSpec", "parse_spec", "random_feeds"),
 }
@@ -89,6 +103,9 @@ __all__ = [
     "CustomOp",
     "Dataset",
     "Deployment",
+    "DiagnoseOptions",
+    "Diagnoser",
+    "Diagnosis",
     "Engine",
     "EngineOptions",
     "EvaluateOptions",
@@ -109,6 +126,7 @@ __all__ = [
     "SourceRequest",
     "Target",
     "TensorSpec",
+    "Trace",
     "bench_sessions",
     "compare_outputs",
     "compare_sessions",
@@ -116,6 +134,7 @@ __all__ = [
     "compile_target",
     "custom_op",
     "deploy_project",
+    "diagnose",
     "engine_names",
     "evaluate_session",
     "export_model",
@@ -128,7 +147,10 @@ __all__ = [
     "load_project",
     "load_source",
     "measure",
+    "open_golden",
     "open_model",
+    "open_tapped",
+    "open_trace",
     "parse_preprocess",
     "parse_spec",
     "parse_target",
@@ -138,6 +160,7 @@ __all__ = [
     "read_name_map",
     "read_report",
     "read_tensors",
+    "record_session",
     "save_tensors",
     "write_report",
 ]
