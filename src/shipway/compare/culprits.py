@@ -11,15 +11,14 @@ from numpy.typing import NDArray
 
 from shipway.compare.cause.finding import find_cause
 from shipway.compare.cause.precision import explains_precision
+from shipway.compare.conditioning import explains_conditioning
 from shipway.compare.diagnosis import Cause, Culprit, TensorComparison
 from shipway.compare.matching import Matching
-from shipway.compare.metrics import measure
 from shipway.compare.options import coarsest
 from shipway.compare.reordering import arrange
 from shipway.compare.replay import write_replay
-from shipway.compare.verdict import Limits, judge
-from shipway.errors import EngineError
-from shipway.tensors import Tensors, dtype_named
+from shipway.compare.verdict import limits_in
+from shipway.tensors import Tensors
 from shipway.trace.golden import Golden, Piece
 
 __all__ = ["Evidence", "find_culprits"]
@@ -109,32 +108,15 @@ class _Search:
         feeds = evidence.feeds_of(piece)
         golden = piece.run(feeds)
         precision = coarsest(evidence.precision, golden.dtype.name, actual.dtype.name)
-        why = explains_precision(piece, feeds, golden, actual, precision) or self._blames_golden(
-            tensor, piece, feeds, actual
-        )
+        why = explains_precision(piece, feeds, golden, actual, precision)
+        limits = limits_in(tensor.verdict)
+        if not why and limits is not None:
+            why = explains_conditioning(piece, feeds, actual, limits, precision)
         if why:
             return replace(tensor, explained=why)
         self.guilty |= dict.fromkeys(operators, tensor.golden)
         self.culprits.append(self._accuse(tensor, piece, feeds, (golden, actual), precision))
         return tensor
-
-    def _blames_golden(
-        self, tensor: TensorComparison, piece: Piece, feeds: Tensors, actual: NDArray[Any]
-    ) -> str:
-        """Say so where the engine is right by float64, and it is golden that rounded."""
-        if not dtype_named(tensor.dtype).is_float:
-            return ""
-        try:
-            exact = piece.run(feeds, "f64")
-        except EngineError:  # an operator without a kernel for float64: golden stays the judge
-            return ""
-        found = measure(exact.reshape(tensor.shape), actual)
-        limits = Limits(
-            **{name: tensor.verdict.limits[name] for name in Limits.__dataclass_fields__}
-        )
-        if not judge(found, tensor.dtype, limits).passed:
-            return ""
-        return f"precision only: {found.relative_l2:.2g} from what float64 gives; golden rounded"
 
     def _accuse(
         self,

@@ -10,7 +10,7 @@ from shipway.compare.results import Metrics, Verdict
 from shipway.errors import UsageError
 from shipway.tensors import dtype_named
 
-__all__ = ["Limits", "gain_limit", "judge", "limits_for"]
+__all__ = ["Limits", "gain_limit", "judge", "limits_for", "limits_in"]
 
 _GAIN_SIGMAS = 4
 # Six numbers whose errors have nothing in common look like this once in a hundred thousand times.
@@ -106,6 +106,14 @@ def limits_for(precision: str, *, local: bool = False) -> Limits:
         raise UsageError(
             f"No limits for the precision '{precision}'.", hint=f"One of: {', '.join(table)}."
         ) from None
+
+
+def limits_in(verdict: Verdict) -> Limits | None:
+    """Return the limits a verdict was given with; None for one on integers, which have none."""
+    names = Limits.__dataclass_fields__
+    if not names.keys() <= verdict.limits.keys():
+        return None
+    return Limits(**{name: verdict.limits[name] for name in names})
 
 
 def judge(metrics: Metrics, dtype: str, limits: Limits) -> Verdict:

@@ -68,9 +68,10 @@ def _bad_slices(evidence: Evidence, axis: int) -> NDArray[np.bool_] | None:
     error, golden = (_square_means(side, axis) for side in (evidence.error, evidence.golden))
     if error.size < 2:
         return None
-    allowed = _BAD_MULTIPLE * max(evidence.tolerance, 1e-12)
     own = np.sqrt(golden)
-    bad = np.sqrt(error) > allowed * np.maximum(own, evidence.scale)
+    apart = np.sqrt(error) / np.maximum(own, evidence.scale)
+    usual = 2 * float(np.median(apart))  # more than rounding, where the precision is another one
+    bad = apart > _BAD_MULTIPLE * max(evidence.tolerance, usual, 1e-12)
     most = max(1.0, _MOST_OF_AXIS * error.size)
     if not 0 < bad.sum() <= most:
         return None

@@ -17,6 +17,8 @@ __all__ = ["Origins"]
 Perm = tuple[int, ...]
 _BLOCKED_NAME = re.compile(r"(.*)_nchwc(?:_token_\d+)?")
 _SUM_INPUT = 3
+_FLOATS = frozenset({1, 10, 11, 16})
+_RESHAPES = frozenset({"Flatten", "Reshape", "Squeeze", "Unsqueeze"})
 _NO_PERM: Perm = (-1,)  # it has its elements in an order that cannot be told
 _INSERTED_CAST = "InsertedPrecisionFreeCast_"
 
@@ -119,6 +121,8 @@ class Origins:
         if len(perms) != 1:
             return _NO_PERM if perms - {None} else None
         (perm,) = perms
+        if perm is not None and node.op_type in _RESHAPES and not self._moves_only(node):
+            return _NO_PERM
         keeps_rank = self._moves_only(node) or perm is None or self._rank(name) == len(perm)
         return perm if keeps_rank else _NO_PERM
 
@@ -142,7 +146,10 @@ class Origins:
             return self._name_of_blocked(node)
         if node.op_type == "QuickGelu":
             return self._name_of_gelu(node)
-        return self._same_node(node, position)
+        found = self._same_node(node, position)
+        if found is None and node.op_type in _RESHAPES and node.input[0] not in self._perms:
+            return self._names.get(node.input[0])
+        return found
 
     def _name_of_blocked(self, node: NodeProto) -> str | None:
         """ONNX Runtime names such a node by the value it came from, before it took in more."""
@@ -211,6 +218,8 @@ class Origins:
         kind = self._types.get(name)
         if kind is None or not kind.tensor_type.HasField("shape"):
             return False
+        if kind.tensor_type.elem_type not in _FLOATS:
+            return False  # a shape, or places, of what is transposed are other numbers
         dims = kind.tensor_type.shape.dim
         return all(dim.HasField("dim_value") for dim in dims) and (
             sum(dim.dim_value != 1 for dim in dims) <= 1
@@ -224,7 +233,9 @@ class Origins:
             if made not in self._names or source in self._names:
                 continue
             perm = self._perms.get(made)
-            if self._moves_only(node):
+            if self._moves_only(node) or (
+                node.op_type in _RESHAPES and perm is None and self._is_new(source)
+            ):
                 self._names[source] = self._names[made]
             elif node.op_type == "Transpose" and self._is_new(source) and _perm_attribute(node):
                 self._names[source] = self._names[made]

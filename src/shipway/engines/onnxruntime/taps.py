@@ -172,7 +172,7 @@ class OnnxRuntimeTaps:
         if name in self._blocked:
             array = plain_layout(array, self._blocked[name], shapes.__getitem__)
             is_shared = False
-        if name in self._perms:
+        if len(self._perms.get(name, ())) == array.ndim > 0:
             return np.array(array.transpose(self._perms[name]), order="C")
         return array.copy() if is_shared else array  # it becomes the receiver's, to change at will
 
