@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 
 from shipway.compare.diagnosis import Match, Method
 from shipway.compare.fingerprints import agreement, is_distinctive, is_reordered, is_same
+from shipway.compare.module_names import module_names
 from shipway.engines.tapping import Tap
 from shipway.errors import UsageError
 from shipway.trace.statistics import Statistics
@@ -310,6 +311,8 @@ def _all_names(golden: Sequence[Candidate], links: Mapping[str, str]) -> dict[st
     for one in golden:
         for name in one.tap.names:
             found.setdefault(name, one)
+    for path, name in module_names([one.tap for one in golden]):
+        found.setdefault(path, by_name[name])
     for name, one in list(found.items()):
         found.setdefault(_SANITIZED.sub("_", name), one)
     return found
