@@ -228,6 +228,8 @@ class _Matcher:
     def _moved(self, one: Candidate) -> dict[str, tuple[str, ...]]:
         if one.statistics is None or not is_distinctive(one.statistics):
             return {}
+        if self._exactness(one) != "f32":
+            return {}
         pool = self._by_count[one.statistics.count]
         found = tuple(
             golden.tap.name
