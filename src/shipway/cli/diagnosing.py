@@ -165,13 +165,14 @@ class _Job:
 
     def inputs_of_trace(self) -> Tensors | None:
         """Return the inputs a trace holds; None where neither side is a trace that holds them."""
-        for side in (self.actual, self.golden):
+        for side, other in ((self.actual, self.golden), (self.golden, self.actual)):
             trace = side.trace
             if trace is None:
                 continue
-            kept = {one.name: one for one in trace.records if one.tap.kind == "input" and one.file}
-            if kept and set(trace.header.inputs) <= set(kept):
-                return {name: trace.read(name) for name in kept}
+            kept = [one for one in trace.records if one.tap.kind == "input" and one.file]
+            if kept and len(kept) == len(trace.header.inputs):
+                names = _names_for(list(trace.header.inputs), other)
+                return {name: trace.read(one.name) for name, one in zip(names, kept, strict=True)}
         return None
 
     def _has_golden(self) -> bool:
@@ -244,6 +245,12 @@ class _Job:
 
     def _shelf(self) -> Shelf:
         return self.stack.enter_context(Shelf(self.options.max_bytes))
+
+
+def _names_for(names: list[str], side: Side) -> list[str]:
+    """Return what a model calls the inputs of a trace: as the trace does, or by position."""
+    own = [] if side.opened is None else [spec.name for spec in side.opened.session.inputs]
+    return own if set(own) != set(names) and len(own) == len(names) else names
 
 
 def _open_taps(

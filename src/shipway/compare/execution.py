@@ -164,12 +164,27 @@ def input_problems(golden: Execution, actual: Execution) -> tuple[str, ...]:
 def _differences(golden: Execution, actual: Execution) -> Iterator[str]:
     if not golden.inputs or not actual.inputs:
         return
+    if set(golden.inputs) != set(actual.inputs) and len(golden.inputs) == len(actual.inputs):
+        # A module calls its inputs otherwise than the model exported from it: by position.
+        for (name, one), other in zip(golden.inputs.items(), actual.inputs.values(), strict=True):
+            yield from _difference(name, one, other, (golden.title, actual.title))
+        return
     for name in dict.fromkeys((*golden.inputs, *actual.inputs)):
-        one, other = golden.inputs.get(name), actual.inputs.get(name)
-        if one is None or other is None:
-            yield f"'{name}' is an input of {golden.title if other is None else actual.title} only"
-        elif one != other:
-            yield f"'{name}' differs: {_describe(one)} in {golden.title}, {_describe(other)} in {actual.title}"
+        pair = golden.inputs.get(name), actual.inputs.get(name)
+        if pair[0] is None or pair[1] is None:
+            yield f"'{name}' is an input of {(golden, actual)[pair[0] is None].title} only"
+        else:
+            yield from _difference(name, pair[0], pair[1], (golden.title, actual.title))
+
+
+def _difference(
+    name: str, golden: InputRecord, actual: InputRecord, titles: tuple[str, str]
+) -> Iterator[str]:
+    if golden != actual:
+        yield (
+            f"'{name}' differs: {_describe(golden)} in {titles[0]}, {_describe(actual)} in "
+            f"{titles[1]}"
+        )
 
 
 def _describe(one: InputRecord) -> str:

@@ -95,3 +95,12 @@ def test_nan_in_statistics_never_passes(shelf) -> None:
     golden, actual = executions(shelf, {"relu": lambda x: np.full_like(x, np.nan)})
     found = diagnose_stored(golden, without_values(actual), DiagnoseOptions())
     assert found.culprits[0].tensor.golden == "relu"
+
+
+def test_inputs_of_other_names_are_compared_by_position(shelf) -> None:
+    """A module calls its input "x", the model exported from it "image"."""
+    golden, actual = executions(shelf)
+    actual.inputs = {"image": next(iter(golden.inputs.values()))}
+    assert diagnose_stored(golden, actual, DiagnoseOptions()).passed
+    actual.inputs = {"image": InputRecord("float32", (8, 16), 2)}
+    assert diagnose_stored(golden, actual, DiagnoseOptions()).input_problems
