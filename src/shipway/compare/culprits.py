@@ -18,6 +18,7 @@ from shipway.compare.options import coarsest
 from shipway.compare.reordering import arrange
 from shipway.compare.replay import write_replay
 from shipway.compare.verdict import limits_in
+from shipway.engines.tapping import AS_WITHOUT
 from shipway.tensors import Tensors
 from shipway.trace.golden import Golden, Piece
 
@@ -39,6 +40,7 @@ class Evidence:
         precision: What the engine computed in.
         most: How many culprits to look into.
         replay: Folder for the pieces that show a fault; None: none are written.
+        perturbed: Tensors that were read by changing the result, with the reason.
     """
 
     golden: Golden
@@ -48,12 +50,13 @@ class Evidence:
     precision: str
     most: int
     replay: Path | None = None
-    shown: dict[str, list[str]] = field(init=False)
+    perturbed: Mapping[str, str] = field(default_factory=dict)
+    shown: dict[str, str] = field(init=False)
     shapes: dict[str, tuple[int, ...]] = field(init=False)
 
     def __post_init__(self) -> None:
         """Turn the matching round."""
-        self.shown = self.matching.by_golden()
+        self.shown = self.matching.standing(self.perturbed)
         self.shapes = {}
 
     def piece(self, name: str) -> Piece:
@@ -75,7 +78,7 @@ class Evidence:
 
     def actual(self, golden: str) -> NDArray[Any] | None:
         """Return the engine's tensor for a golden one, in golden's shape."""
-        name = self.shown[golden][-1]
+        name = self.shown[golden]
         value, shape = self.read(name), self.shapes.get(golden)
         if value is None or shape is None:
             return value
@@ -96,6 +99,8 @@ class _Search:
 
     def _look_into(self, tensor: TensorComparison) -> TensorComparison:
         evidence = self.evidence
+        if tensor.perturbed and AS_WITHOUT not in tensor.perturbed:
+            return replace(tensor, explained="read only by changing the engine; judged behind it")
         actual = evidence.read(tensor.actual)
         if actual is None:
             return tensor

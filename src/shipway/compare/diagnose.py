@@ -156,7 +156,9 @@ class Diagnoser:
                 if tensor.tap.name in names and name in matching.unmatched
             }
             for name, match in find_axes(tensor.value, moved):
-                matching.pairs[name] = (tensor.tap.name, match)
+                matching.pairs[name] = (tensor.tap.name, match)  # the last of equal ones stays
+        for name in matching.moved:
+            if name in matching.pairs:
                 matching.unmatched.pop(name, None)
 
     def _clean_numbers(self, tap: Tap) -> Statistics | None:
@@ -185,6 +187,7 @@ class Diagnoser:
             options.precision,
             most=options.causes,
             replay=options.replay,
+            perturbed=actual.perturbed,
         )
         tensors, culprits = find_culprits(evidence, ordered)
         return Diagnosis(
@@ -274,6 +277,7 @@ class _Walk:
         self._matching = matching
         self._options = options
         self._of_golden = matching.by_golden()
+        self._standing = matching.standing(actual.perturbed)
         self._taps = {tap.name: tap for tap in actual.taps}
         self._place = {tap.name: place for place, tap in enumerate(golden.taps)}
         self._ends = set(golden.outputs.values())
@@ -289,11 +293,11 @@ class _Walk:
 
     def _tensor(self, golden: str) -> NDArray[Any] | None:
         """Return what takes the place of a golden tensor: the last of the engine's that are it."""
-        names = self._of_golden.get(golden)
-        value = None if names is None else self._actual.read(names[-1])
-        if names is None or value is None:
+        name = self._standing.get(golden)
+        value = None if name is None else self._actual.read(name)
+        if name is None or value is None:
             return None
-        return arrange(value, self._matching.pairs[names[-1]][1], self._shapes[golden])
+        return arrange(value, self._matching.pairs[name][1], self._shapes[golden])
 
     def _compare(
         self, tap: Tap, name: str, golden: tuple[NDArray[Any], NDArray[Any]], actual: NDArray[Any]

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from shipway.compare.diagnosis import Match, Method
 from shipway.compare.fingerprints import agreement, is_distinctive, is_reordered, is_same
 from shipway.compare.module_names import module_names
-from shipway.engines.tapping import Tap
+from shipway.engines.tapping import AS_WITHOUT, Tap
 from shipway.errors import UsageError
 from shipway.trace.statistics import Statistics
 
@@ -64,17 +64,31 @@ class Matching:
     moved: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     def by_golden(self) -> dict[str, list[str]]:
-        """Return the engine's names of each golden tensor: the one that goes on in its place last.
-
-        That is the last one in the order of execution that is called so; where none is, the last
-        one that was recognised by its numbers.
-        """
+        """Return the engine's names of each golden tensor, in the order of execution."""
         found: dict[str, list[str]] = defaultdict(list)
         for actual, (golden, _) in self.pairs.items():
             found[golden].append(actual)
-        for names in found.values():
-            names.sort(key=lambda name: self.pairs[name][1].method != "fingerprint")
         return dict(found)
+
+    def standing(self, perturbed: Mapping[str, str]) -> dict[str, str]:
+        """Return for golden tensors the engine's that goes on in its place.
+
+        That is the last one that is called so; where none is, the last one recognised by its
+        numbers where it must lie. None that is only believed to be it, and none that was read by
+        changing it.
+
+        Args:
+            perturbed: Tensors that were read by changing the result, with the reason.
+        """
+        found: dict[str, str] = {}
+        for wanted in ("fingerprint", ""):
+            for actual, (golden, match) in self.pairs.items():
+                changed = actual in perturbed and AS_WITHOUT not in perturbed[actual]
+                if changed or match.confidence == _ANYWHERE:
+                    continue
+                if (match.method == "fingerprint") == bool(wanted):
+                    found[golden] = actual
+        return found
 
 
 def match_tensors(
@@ -230,11 +244,13 @@ class _Matcher:
             return {}
         if self._exactness(one) != "f32":
             return {}
-        pool = self._by_count[one.statistics.count]
+        low, high = self._interval(one)
         found = tuple(
             golden.tap.name
-            for golden in pool
-            if self._is_reordered(golden, one) and sorted(golden.shape) == sorted(one.shape)
+            for golden in self._by_count[one.statistics.count]
+            if low <= self._place[golden.tap.name] <= high
+            and self._is_reordered(golden, one)
+            and sorted(golden.shape) == sorted(one.shape)
         )
         return {one.tap.name: found} if found else {}
 
@@ -260,8 +276,10 @@ class _Matcher:
         close = [golden for apart, golden in hits if apart <= 2 * closest + 1e-9]
         low, high = self._interval(one)
 
-        def rank(golden: Candidate) -> tuple[bool, bool]:
-            return golden.shape != one.shape, not low <= self._place[golden.tap.name] <= high
+        def rank(golden: Candidate) -> tuple[bool, bool, int]:
+            place = self._place[golden.tap.name]
+            # The last of equal ones: what lies before it may be known by name already.
+            return golden.shape != one.shape, not low <= place <= high, -place
 
         best = min(close, key=rank)
         return best, _ANYWHERE if rank(best)[1] else _INSIDE

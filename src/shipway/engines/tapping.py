@@ -13,10 +13,21 @@ from shipway.artifact import Artifact
 from shipway.engines.base import EngineOptions
 from shipway.tensors import Tensors, TensorSpec
 
-__all__ = ["DEFAULT_TAP_BYTES", "Tap", "TapCheck", "TapSession", "Tappable", "TappedTensor"]
+__all__ = [
+    "AS_WITHOUT",
+    "DEFAULT_TAP_BYTES",
+    "Tap",
+    "TapCheck",
+    "TapSession",
+    "Tappable",
+    "TappedTensor",
+]
 
 DEFAULT_TAP_BYTES = 2 << 30
 """What a tapped run may hold in memory beyond the model, unless the user says otherwise."""
+
+AS_WITHOUT = "all up to it is executed as without"
+"""In the reason of a perturbed tap: its own value is that of the untapped run all the same."""
 
 TapKind = Literal["input", "value", "output"]
 

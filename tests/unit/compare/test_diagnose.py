@@ -9,6 +9,7 @@ from small_graph import SmallEngine, SmallGolden, feeds, relu, steps
 from shipway.compare.diagnose import Diagnoser, diagnose
 from shipway.compare.execution import read_session
 from shipway.compare.options import DiagnoseOptions
+from shipway.engines.tapping import TapCheck
 from shipway.errors import TensorError
 from shipway.trace.shelf import Shelf
 
@@ -146,3 +147,22 @@ def test_other_inputs_are_said_to_be_others() -> None:
     assert not found.passed
     assert "'x' differs" in found.input_problems[0]
     assert set(found.unmatched) >= set(NAMES)
+
+
+def test_a_tensor_that_was_changed_by_reading_it_is_not_blamed() -> None:
+    """It comes from a run of its own: golden is not fed with it, and what is behind it is judged."""
+    engine = SmallEngine(steps(), scaled("relu"))
+    stream = engine.stream
+
+    def perturbing(feeds, names=None):
+        yield from stream(feeds, names)
+        engine.check = TapCheck(identical=False, perturbed={"relu": "in another way"})
+
+    engine.stream = perturbing
+    found = diagnose(SmallGolden(steps()), engine, feeds())
+    assert [culprit.tensor.golden for culprit in found.culprits] == ["linear_1"]
+    assert [name for name, _ in found.culprits[0].operators] == ["relu", "linear_1"]
+    assert (
+        "changing the engine"
+        in next(one for one in found.tensors if one.golden == "relu").explained
+    )

@@ -21,8 +21,11 @@ CLEAN_LOCAL = {  # largest values of clean engines in facts/divergence.md, secti
 STUDIED_LOCAL = {
     "f32": (1e-5, 4e-5, 1e-6, 1e-3),
     "f16": (2**-9, 2**-7, 3e-4, 1e-3),
-    "bf16": (2**-7, 2**-5, 2e-3, 4e-3),  # zeros: a clean ResNet has 6e-4, rounding alone
+    "bf16": (4.5e-3, 1.8e-2, 2e-3, 4e-3),  # zeros: a clean ResNet has 6e-4, rounding alone
 }
+
+
+ROOM = {"f32": 2, "f16": 2, "bf16": 1.3}  # in bf16, what is beyond is run again with rounding
 
 
 def noise(*shape, seed=0):
@@ -46,7 +49,7 @@ def test_local_limits_leave_clean_engines_room(precision):
     for limit, largest in zip(
         (limits.relative_l2, limits.worst_channel, limits.gain), clean, strict=True
     ):
-        assert limit > 2 * largest
+        assert limit > ROOM[precision] * largest
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)

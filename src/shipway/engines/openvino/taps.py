@@ -30,7 +30,7 @@ from shipway.engines.openvino.runtime import NOISE, TITLE
 from shipway.engines.openvino.splitting import Separation, chunks_of, separate
 from shipway.engines.openvino.tapped_models import TappedModels
 from shipway.engines.requests import engine_errors
-from shipway.engines.tapping import Tap, TapCheck, TappedTensor
+from shipway.engines.tapping import AS_WITHOUT, Tap, TapCheck, TappedTensor
 from shipway.errors import EngineError, TensorError
 from shipway.tensors import Tensors
 
@@ -45,7 +45,7 @@ _MOST_CHUNKS = 32
 _MOST_COMPILATIONS = 64
 _UNSTABLE = "the outputs change from run to run even when nothing is read"
 _CHANGES = {
-    "after": "all up to it is executed as without",
+    "after": AS_WITHOUT,
     "at": "all before it is executed as without, its own operator is not",
     "before": "what comes before it is executed in another way, too",
 }
