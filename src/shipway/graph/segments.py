@@ -215,13 +215,18 @@ class SegmentedGraph:
         self, start: int, sizes: Mapping[str, int], limits: Limits, forbidden: Collection[int]
     ) -> int:
         values, weights, held = 0, 0, set[str]()
-        place = 0
+        place, is_full = 0, False
         for index in range(start, len(self.nodes)):
             new = {name for name in self.reads[index] if name in self.weights} - held
             held |= new
-            weights += sum(_tensor_bytes(self.weights[name]) for name in new)
-            values += sum(sizes.get(name, 0) for name in self.nodes[index].output)
-            is_full = values > limits.value_bytes or weights > limits.weight_bytes
+            own_weights = sum(_tensor_bytes(self.weights[name]) for name in new)
+            own_values = sum(sizes.get(name, 0) for name in self.nodes[index].output)
+            values, weights = values + own_values, weights + own_weights
+            # A node that adds nothing to what is too much already may come along.
+            is_full |= index > start and (
+                (own_values > 0 and values > limits.value_bytes)
+                or (own_weights > 0 and weights > limits.weight_bytes)
+            )
             if index > start and index not in forbidden:
                 place = index
             if is_full and place:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -178,13 +179,28 @@ class OnnxRuntimeEngine:
             ModelError: The artifact changed since it was made.
         """
         runtime()
-        _MAKER.open(artifact)
-        outline = read_outline(artifact.path)
-        raise_errors(TITLE, unknown_findings(outline, versioned_title(), is_known))
-        _require_kernels(artifact, outline)
-        return OnnxRuntimeTaps(
-            artifact, outline, options, partial(_effective, artifact, options), max_bytes
-        )
+        # Hashing takes as long as loading, and leaves the other cores alone: both go on at once.
+        with ThreadPoolExecutor(1, "shipway-verify") as pool:
+            verified = pool.submit(_MAKER.open, artifact)
+            try:
+                taps = _open_taps(artifact, options, max_bytes)
+            except Exception:
+                verified.result()  # a file that changed explains whatever else went wrong
+                raise
+            try:
+                verified.result()
+            except ShipwayError:
+                taps.close()
+                raise
+        return taps
+
+
+def _open_taps(artifact: Artifact, options: EngineOptions, max_bytes: int) -> OnnxRuntimeTaps:
+    outline = read_outline(artifact.path)
+    raise_errors(TITLE, unknown_findings(outline, versioned_title(), is_known))
+    _require_kernels(artifact, outline)
+    describe = partial(_effective, artifact, options)
+    return OnnxRuntimeTaps(artifact, outline, options, describe, max_bytes)
 
 
 class OnnxRuntimeSession(BaseSession):

@@ -21,7 +21,7 @@ from shipway.engines.onnxruntime.runtime import (
 )
 from shipway.engines.requests import engine_errors
 from shipway.errors import EngineError
-from shipway.graph.outline import read_outline
+from shipway.graph.outline import parse, read_outline
 from shipway.graph.segments import Segment, SegmentedGraph
 from shipway.ops.kernel_library import KernelLibrary
 from shipway.tensors import DTYPES, dtype_named, dtype_of
@@ -43,6 +43,8 @@ READABLE_TYPES = frozenset(dtype.onnx for dtype in DTYPES)
 """ONNX element types that can be handed out."""
 
 _BFLOAT16 = 16
+_SMALL_FILE_BYTES = 4 << 20
+_NO_SPINNING = {"session.intra_op.allow_spinning": "0"}  # threads would wait for a second run
 _FILE = "resolved.onnx"
 _DATA = "resolved.data"
 
@@ -106,7 +108,8 @@ def resolve(path: Path, original: ModelProto, options: EngineOptions, folder: Pa
 
 def _read(path: Path, *, external: Path | None = None) -> SegmentedGraph:
     """Read what ONNX Runtime wrote: weights inside the file, and those at places from the root on."""
-    proto = read_outline(path)
+    is_small = path.stat().st_size <= _SMALL_FILE_BYTES  # then nothing is gained by an outline
+    proto = parse(path.read_bytes()) if is_small else read_outline(path)
     for tensor in proto.graph.initializer:
         for entry in tensor.external_data:
             if entry.key == "location" and entry.value in {path.name, _DATA}:
@@ -170,7 +173,12 @@ class SegmentRunner:
 
     def _open(self, model: bytes) -> InferenceSession:
         return open_session(
-            self._path, self._options, self._libraries, model=model, adjust=_run_once
+            self._path,
+            self._options,
+            self._libraries,
+            model=model,
+            entries=_NO_SPINNING,
+            adjust=_run_once,
         )
 
 
