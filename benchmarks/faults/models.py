@@ -1,10 +1,13 @@
 """The models of the fault study, what they are fed, and which of them the localiser was tuned on.
 
-Limits and causes were looked at on TUNE alone; what the study reports is REPORT, which nobody looked
-at before. The networks of nets.py are exported through PyTorch and judged against their program; the
-models from shared/assets are ONNX files with trained weights, judged against themselves.
-Inputs are photographs where the assets are there and drawn pictures where not, and speech-like sound:
-on noise an activation is half zero everywhere, a detector finds nothing, and faults hide.
+Limits and causes were tuned on TUNE alone, with the faults of seed 0. REPORT was run with seed 0 as
+well, to find what breaks: two mistakes of the matching, and taps that change the engine. What the
+study reports, by default, is REPORT with the faults of seed 1, and a model more ("embedding").
+
+The networks of nets.py are exported through PyTorch and judged against their program; the models from
+shared/assets are ONNX files with trained weights, judged against themselves. Inputs are photographs
+where the assets are there and drawn pictures where not, and speech-like sound: on noise an activation
+is half zero everywhere, a detector finds nothing, and faults hide.
 """
 
 import hashlib
@@ -159,6 +162,13 @@ def speech_feed(index):
     return {"speech": np.stack(stacks)[None].astype(np.float32)}
 
 
+def bands_feed(index):
+    """76 frames of log spectra in 32 bands, as the speech embedding of openWakeWord takes them."""
+    power = np.abs(spectra(sound(index, 1.0), 512, 160)[:, 1:257]) ** 2
+    bands = np.log10(power.reshape(len(power), 32, 8).sum(-1) + 1e-4) + 2
+    return {"input_1": bands[:76][None, :, :, None].astype(np.float32)}
+
+
 ALL = (
     StudyModel("resnet", "ResNet", "resnet", image_feed("image", 64, 64)),
     StudyModel("vit", "ViT", "vit", image_feed("image", 64, 64)),
@@ -189,6 +199,7 @@ ALL = (
         image_feed("input", 120, 160, mean=0.0, scale=255.0),
     ),
     StudyModel("fsmn", "audio net", "fsmn_vad_offline.onnx", speech_feed),
+    StudyModel("embedding", "audio net", "oww_embedding.onnx", bands_feed),
     StudyModel(
         "gtcrn",
         "audio net",
