@@ -94,7 +94,7 @@ class Diagnoser:
             user=options.user,
             precision=options.precision,
         )
-        self._match_moved(matching, actual, options.precision)
+        self._match_moved(matching, actual)
         if not matching.pairs:
             raise TensorError(
                 f"{actual.title} and {self._golden.title} have no tensor in common: they are of "
@@ -139,7 +139,7 @@ class Diagnoser:
                 self._progress.advance()
         return self._pool
 
-    def _match_moved(self, matching: Matching, actual: Execution, precision: str) -> None:
+    def _match_moved(self, matching: Matching, actual: Execution) -> None:
         """Match what lies with its axes in another order; golden is run again where there is such."""
         wanted = {golden for names in matching.moved.values() for golden in names}
         if not wanted:
@@ -155,7 +155,7 @@ class Diagnoser:
                 for name, names in matching.moved.items()
                 if tensor.tap.name in names and name in matching.unmatched
             }
-            for name, match in find_axes(tensor.value, moved, precision):
+            for name, match in find_axes(tensor.value, moved):
                 matching.pairs[name] = (tensor.tap.name, match)
                 matching.unmatched.pop(name, None)
 

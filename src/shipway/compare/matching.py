@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 
 from shipway.compare.diagnosis import Match, Method
 from shipway.compare.fingerprints import agreement, is_distinctive, is_reordered, is_same
+from shipway.compare.module_names import module_names
 from shipway.engines.tapping import Tap
 from shipway.errors import UsageError
 from shipway.trace.statistics import Statistics
@@ -227,6 +228,8 @@ class _Matcher:
     def _moved(self, one: Candidate) -> dict[str, tuple[str, ...]]:
         if one.statistics is None or not is_distinctive(one.statistics):
             return {}
+        if self._exactness(one) != "f32":
+            return {}
         pool = self._by_count[one.statistics.count]
         found = tuple(
             golden.tap.name
@@ -310,6 +313,8 @@ def _all_names(golden: Sequence[Candidate], links: Mapping[str, str]) -> dict[st
     for one in golden:
         for name in one.tap.names:
             found.setdefault(name, one)
+    for path, name in module_names([one.tap for one in golden]):
+        found.setdefault(path, by_name[name])
     for name, one in list(found.items()):
         found.setdefault(_SANITIZED.sub("_", name), one)
     return found

@@ -110,22 +110,15 @@ class OnnxGolden:
         graph, hidden = self._graph, unreadable(self._graph)
         shown = graph.varying() | set(graph.outputs)
         made = [
-            (name, node.op_type, node.name if len(node.output) == 1 else "")
+            (name, node.op_type)
             for node in graph.nodes
             for name in node.output
             if name in shown and name not in hidden
         ]
         inputs = [name for name in graph.inputs if name not in hidden]
         taps = [Tap(name, order, kind="input", names=(name,)) for order, name in enumerate(inputs)]
-        for name, op, node in [*made, *((name, "", "") for name in self._constant)]:
-            # Engines call a value they made anew after the node it stands for.
-            tap = Tap(
-                name,
-                len(taps),
-                op,
-                kind="output" if name in graph.outputs else "value",
-                names=(node,) if node else (),
-            )
+        for name, op in [*made, *((name, "") for name in self._constant)]:
+            tap = Tap(name, len(taps), op, kind="output" if name in graph.outputs else "value")
             taps.append(self.places.placed(tap))
         return tuple(taps)
 

@@ -67,6 +67,7 @@ def test_in_low_precision_numbers_tell_nothing() -> None:
     nameless = [candidate("MVN#1", VALUES["b"], 0)]
     found = match_tensors(goldens(), nameless, precision="bf16")
     assert "too coarse" in found.unmatched["MVN#1"]
+    assert not found.moved
     clean = [candidate("MVN#1", VALUES["b"], 0, clean=True)]
     assert match_tensors(goldens(), clean, precision="bf16").pairs["MVN#1"][0] == "b"
 

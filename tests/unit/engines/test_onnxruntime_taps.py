@@ -293,8 +293,8 @@ def test_blocked_tensors_come_out_as_the_model_has_them(
 
 MOVED = """
     <ir_version: 9, opset_import: ["": 20]>
-    g (float[1, 8, 12] x) => (float[1, 2, 8, 2] y)
-    <int64[5] to = {1, 8, 3, 2, 2}, int64[1] zero = {0}, int64[1] one = {1}, int64[1] two = {2},
+    g (float[n, 8, 12] x) => (float[n, 2, 8, 2] y, int64[5] size)
+    <int64[5] to = {-1, 8, 3, 2, 2}, int64[1] zero = {0}, int64[1] one = {1}, int64[1] two = {2},
      int64[1] three = {3}> {
         parted = Reshape (x, to)
         turned = Transpose <perm = [2, 0, 3, 1, 4]> (parted)
@@ -307,6 +307,7 @@ MOVED = """
         qk = Mul (q, k)
         e = Exp (qk)
         y = Mul (e, v)
+        size = Shape (second)
     }"""
 
 

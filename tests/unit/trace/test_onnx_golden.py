@@ -234,3 +234,42 @@ def test_the_local_error_of_a_clean_engine_is_rounding(
                 compared += 1
     assert compared >= 8
     assert worst < 1e-4
+
+
+CUSTOM = """
+    <ir_version: 9, opset_import: ["": 20, "shipway": 1]>
+    g (float[1, 2, 6, 6] x) => (float[1, 3, 6, 6] y)
+    <float[1, 18, 6, 6] offset, float[3, 2, 3, 3] weight> {
+        a = Tanh(x)
+        b = shipway.DeformConv2d <padding = [1, 1], stride = [1, 1], dilation = [1, 1]>
+            (a, offset, weight)
+        y = Relu(b)
+    }"""
+
+
+def test_a_custom_operator_is_its_kernel_there_and_its_body_here(tmp_path: Path) -> None:
+    """Inside the body there are tensors that the engine does not have; those around it agree."""
+    model = onnx.parser.parse_model(
+        CUSTOM.replace("<float[1, 18, 6, 6] offset, float[3, 2, 3, 3] weight>", "")
+    )
+    generator = np.random.default_rng(0)
+    for name, shape in (("offset", (1, 18, 6, 6)), ("weight", (3, 2, 3, 3))):
+        array = generator.standard_normal(shape).astype(np.float32)
+        model.graph.initializer.append(onnx.numpy_helper.from_array(array, name))
+    path = tmp_path / "custom.onnx"
+    onnx.save(model, path)
+    inputs, outputs = read_specs(read_outline(path))
+    portable = PortableModel(inputs, outputs, onnx=path)
+    engine = OnnxRuntimeEngine()
+    lowered = engine.lower(portable, tmp_path / "lowered")
+    artifact = engine.compile(lowered, OPTIONS, tmp_path / "compiled")
+    feeds = random_feeds(inputs)
+    with engine.open_taps(artifact, OPTIONS) as taps:
+        actual = {one.tap.name: one.value for one in taps.stream(feeds)}
+        assert taps.check is not None
+        assert taps.check.identical
+    with open_onnx_golden(portable, OPTIONS) as golden:
+        found = {one.tap.name: one for one in golden.walk(feeds, actual.get)}
+    assert "DeformConv2d" not in {one.tap.op for one in found.values()}
+    for name in ("a", "b", "y"):
+        np.testing.assert_allclose(found[name].local, actual[name], rtol=1e-4, atol=1e-5)

@@ -17,9 +17,8 @@ from shipway.compare.cause.evidence import (
 
 __all__ = ["explain_curve"]
 
-_FEWEST = 512
-_BIN = 64
-_MOST_BINS = 1024
+_FEWEST = 32
+_NOISE_OF_NEIGHBOURS = 1.5  # an element has its own noise, and half of that of two others
 _SMALL = 0.02
 _LARGER_BELOW = 3.0
 _SPREAD_LEFT = 0.3
@@ -29,8 +28,8 @@ _AS_STRAIGHT = 2.0
 def explain_curve(evidence: Evidence) -> Explanation | None:
     """Find the tensor of which the error is a function, whatever function that is.
 
-    Sorted by that tensor, the error runs along a curve; straight lines through short stretches of
-    it leave nothing but rounding. An error without such a function stays as it is.
+    Sorted by that tensor, the error runs along a curve, and each element's is what its neighbours
+    tell. Of an error that is no such function they tell nothing.
     """
     if evidence.golden.size < _FEWEST:
         return None
@@ -87,18 +86,14 @@ def _is_line(evidence: Evidence, left: float) -> bool:
 
 
 def _left(values: Values, target: Values) -> float:
-    """Return the RMS that lines through stretches of the sorted values leave.
+    """Return the RMS of what the neighbours in sorted order do not tell about each element.
 
-    inf where they leave much of what there is: a constant is a function of anything.
+    inf where that is much of what there is: a constant is a function of anything.
     """
     order = np.argsort(values, axis=None, kind="stable")
-    bins = min(_MOST_BINS, order.size // _BIN)
-    used = order[: order.size // bins * bins]
-    x, y = (side.ravel()[used].reshape(bins, -1) for side in (values, target))
-    x = x - x.mean(axis=1, keepdims=True)
-    y = y - y.mean(axis=1, keepdims=True)
-    power = (x**2).sum(axis=1)
-    slopes = np.divide((x * y).sum(axis=1), power, out=np.zeros(bins), where=power > 0)
-    free = used.size - 2 * bins
-    left = root_mean_square(y - slopes[:, None] * x) * math.sqrt(used.size / free)
+    x, y = values.ravel()[order], target.ravel()[order]
+    gap = x[2:] - x[:-2]
+    share = np.divide(x[1:-1] - x[:-2], gap, out=np.full(gap.shape, 0.5), where=gap > 0)
+    apart = y[1:-1] - ((1 - share) * y[:-2] + share * y[2:])
+    left = root_mean_square(apart) / math.sqrt(_NOISE_OF_NEIGHBOURS)
     return left if left < _SPREAD_LEFT * float(target.std()) else math.inf

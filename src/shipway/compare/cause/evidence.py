@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -73,6 +73,7 @@ class Evidence:
         rounding: The error that rounding alone makes, element by element; None without a piece.
         cut: Cuts other pieces out of the golden; None where only `piece` is at hand.
         note: Why there is no piece, where one was given.
+        memo: What an explanation computed, for the second time it is tried.
         strict: An explanation must explain all; else nine tenths of the squared error will do.
     """
 
@@ -88,6 +89,7 @@ class Evidence:
     cut: Cut | None = None
     note: str = ""
     strict: bool = True
+    memo: dict[str, Any] = field(default_factory=dict)
 
     @property
     def size(self) -> float:

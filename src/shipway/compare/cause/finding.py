@@ -31,12 +31,14 @@ from shipway.trace.golden import Piece
 __all__ = ["find_cause"]
 
 _UNLIKE = 0.9
-_EVEN = 0.25
+_EVEN = 0.1
 _LONGEST_PROBLEM = 80
 _MOST_NAMED = 5
 _CLEARLY_LESS = 0.3
 
-_BY_SHAPE: tuple[Callable[[Evidence], Explanation | None], ...] = (
+Explain = Callable[[Evidence], Explanation | None]
+
+_IN_ORDER: tuple[Explain, ...] = (
     explain_rounding,
     explain_other_precision,
     explain_layout,
@@ -48,6 +50,15 @@ _BY_SHAPE: tuple[Callable[[Evidence], Explanation | None], ...] = (
     explain_curve,
     explain_weights,
 )
+_AT_LAST: tuple[Explain, ...] = (
+    explain_layout,
+    explain_bounds,
+    explain_channel,
+    explain_bends,
+    explain_scale,
+    explain_curve,
+)
+"""Those that say something else where less is enough for them."""
 
 
 def find_cause(
@@ -106,7 +117,8 @@ def _first(evidence: Evidence, trials: Trials) -> Explanation | None:
     variant = trials.best(evidence)
     if variant is not None and variant.left <= evidence.tolerance:
         return variant
-    shape = next((found for explain in _BY_SHAPE if (found := explain(evidence))), None)
+    explanations = _IN_ORDER if evidence.strict else _AT_LAST
+    shape = next((found for explain in explanations if (found := explain(evidence))), None)
     if variant is None or (shape is not None and shape.left < _CLEARLY_LESS * variant.left):
         return shape
     return variant

@@ -46,7 +46,8 @@ def explain_scale(evidence: Evidence) -> Explanation | None:
     outside = float((evidence.error[~free] ** 2).sum())
     if outside > _OUTSIDE_SHARE * float((evidence.error**2).sum()):
         return None
-    fits = list(_fits(evidence, free))
+    fits: list[_Fit] = evidence.memo.get("fits") or list(_fits(evidence, free))
+    evidence.memo["fits"] = fits
     least = min(fit.left for fit in fits)
     good = [fit for fit in fits if fit.left <= _BETTER * least]
     fewest = min(fit.parameters for fit in good)

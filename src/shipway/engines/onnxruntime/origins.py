@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from shipway.engines.onnxruntime.layout import NCHWC, REORDERS
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["Origins"]
 
 Perm = tuple[int, ...]
+_Found = tuple[str, Perm | None]
 _BLOCKED_NAME = re.compile(r"(.*)_nchwc(?:_token_\d+)?")
 _SUM_INPUT = 3
 _FLOATS = frozenset({1, 10, 11, 16})
@@ -99,57 +100,38 @@ class Origins:
 
     def _visit(self, node: NodeProto) -> None:
         for position, output in enumerate(node.output):
-            if not output or output in self._names:
-                continue
-            name = self._name(node, position, output)
-            if name is None:
-                continue
-            perm = None if name == output else self._perm(node, name)
-            if perm is not _NO_PERM:
+            found = self._find(node, position, output) if output not in self._names else None
+            if output and found is not None:
+                name, perm = found
                 self._names[output] = name
                 if perm is not None and perm != tuple(sorted(perm)):
                     self._perms[output] = perm
 
-    def _perm(self, node: NodeProto, name: str) -> Perm | None:
-        """Return how to transpose what a node makes so that it is a tensor of the original."""
-        if node.domain == NCHWC and node.op_type not in REORDERS:
-            return None
-        reads = [one for one in node.input if self._names.get(one) in self._changing]
-        perms = {self._perms.get(one) for one in reads}
-        if self._is_inserted_transpose(node):
-            return _undone(_perm_attribute(node), self._perms.get(node.input[0]))
-        if len(perms) != 1:
-            return _NO_PERM if perms - {None} else None
-        (perm,) = perms
-        if perm is not None and node.op_type in _RESHAPES and not self._moves_only(node):
-            return _NO_PERM
-        keeps_rank = self._moves_only(node) or perm is None or self._rank(name) == len(perm)
-        return perm if keeps_rank else _NO_PERM
+    def _find(self, node: NodeProto, position: int, output: str) -> _Found | None:
+        """Return the name of what a node makes, and how to transpose it to be that tensor."""
+        plain = output.removeprefix(_INSERTED_CAST)
+        if plain in self._original.maker:
+            return plain, None
+        source = node.input[0] if node.input else ""
+        name, before = self._names.get(source), self._perms.get(source)
+        if self._moves_only(node):
+            return None if name is None else (name, before)
+        if node.domain == NCHWC or node.op_type == "QuickGelu":
+            find = self._name_of_blocked if node.domain == NCHWC else self._name_of_gelu
+            fused = find(node)
+            return None if fused is None else (fused, None)
+        same = self._same_node(node, position)
+        if same is not None or name is None:
+            return same
+        if node.op_type == "Transpose" and _perm_attribute(node):
+            return name, _undone(_perm_attribute(node), before)
+        return (name, None) if node.op_type in _RESHAPES and before is None else None
 
     def _rank(self, name: str) -> int | None:
         kind = self._types.get(name)
         if kind is None or not kind.tensor_type.HasField("shape"):
             return None
         return len(kind.tensor_type.shape.dim)
-
-    def _is_inserted_transpose(self, node: NodeProto) -> bool:
-        is_new = node.op_type == "Transpose" and node.output[0] not in self._original.maker
-        return is_new and bool(_perm_attribute(node))
-
-    def _name(self, node: NodeProto, position: int, output: str) -> str | None:
-        plain = output.removeprefix(_INSERTED_CAST)
-        if plain in self._original.maker:
-            return plain
-        if self._moves_only(node) or self._is_inserted_transpose(node):
-            return self._names.get(node.input[0])
-        if node.domain == NCHWC:
-            return self._name_of_blocked(node)
-        if node.op_type == "QuickGelu":
-            return self._name_of_gelu(node)
-        found = self._same_node(node, position)
-        if found is None and node.op_type in _RESHAPES and node.input[0] not in self._perms:
-            return self._names.get(node.input[0])
-        return found
 
     def _name_of_blocked(self, node: NodeProto) -> str | None:
         """ONNX Runtime names such a node by the value it came from, before it took in more."""
@@ -187,27 +169,51 @@ class Origins:
                 return str(product.output[0])
         return None
 
-    def _same_node(self, node: NodeProto, position: int) -> str | None:
-        """Find the node of the original that reads the same: ONNX Runtime renames what is blocked."""
-        reads = [self._names.get(name, name) for name in node.input]
+    def _same_node(self, node: NodeProto, position: int) -> _Found | None:
+        """Find the node of the original that this one is: ONNX Runtime renames what it moves."""
         known = self._by_name.get(node.name)
+        reads = [self._names.get(name, name) for name in node.input]
         candidates = self._readers.get(reads[0] if reads else "", []) if known is None else [known]
         for one in candidates:
             if one.op_type != node.op_type or position >= len(one.output):
                 continue
-            is_moved = known is not None and self._is_line(one.output[position])
-            if is_moved or self._alike(one.input, reads, known is not None):
-                return one.output[position] or None
+            output = one.output[position]
+            if known is not None and self._is_line(output):
+                return output, None
+            perm = self._common_perm(one, node)
+            if perm is _NO_PERM or (known is None and list(one.input) != reads):
+                continue
+            if node.op_type == "Shape" and not node.attribute:
+                return output, perm  # the sizes of what is transposed, in that order
+            if perm is None or self._rank(output) == len(perm):
+                return output, perm
         return None
 
-    def _alike(self, original: Sequence[str], reads: Sequence[str], is_known: bool) -> bool:
-        """Whether two nodes read the same; constants may differ where the node's name is the same."""
-        if not is_known:
-            return list(original) == list(reads)
-        mine, theirs = (
-            [name for name in names if name in self._changing] for names in (original, reads)
+    def _common_perm(self, original: NodeProto, node: NodeProto) -> Perm | None:
+        """Return how everything that a node reads lies, compared with what the original reads."""
+        mine = [name for name in original.input if name in self._changing]
+        theirs = [name for name in node.input if self._names.get(name) in self._changing]
+        if not mine or len(mine) != len(theirs):
+            return _NO_PERM
+        perms = {self._perm_to(one, other) for one, other in zip(mine, theirs, strict=True)}
+        if len(perms) != 1:
+            return _NO_PERM
+        (perm,) = perms
+        return _NO_PERM if perm is not None and node.op_type in _RESHAPES else perm
+
+    def _perm_to(self, name: str, value: str) -> Perm | None:
+        """Return how to transpose a value so that it is this tensor of the original."""
+        holds, perm = self._names[value], self._perms.get(value)
+        if holds == name:
+            return perm
+        maker = self._original.maker.get(name)
+        node = None if maker is None else self._original.nodes[maker]
+        if node is None or node.op_type != "Transpose" or node.input[0] != holds:
+            return _NO_PERM
+        turned = _perm_attribute(node) or _NO_PERM
+        return (
+            turned if perm is None or turned is _NO_PERM else tuple(perm[axis] for axis in turned)
         )
-        return mine == theirs and bool(mine)
 
     def _is_line(self, name: str) -> bool:
         """Whether a tensor of the original has its elements along one axis, or has but one.

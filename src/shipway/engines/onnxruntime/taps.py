@@ -172,9 +172,17 @@ class OnnxRuntimeTaps:
         if name in self._blocked:
             array = plain_layout(array, self._blocked[name], shapes.__getitem__)
             is_shared = False
-        if len(self._perms.get(name, ())) == array.ndim > 0:
-            return np.array(array.transpose(self._perms[name]), order="C")
+        perm = self._perms.get(name, ())
+        if self._sizes_only(name):
+            return array[list(perm)]
+        if len(perm) == array.ndim > 0:
+            return np.array(array.transpose(perm), order="C")
         return array.copy() if is_shared else array  # it becomes the receiver's, to change at will
+
+    def _sizes_only(self, name: str) -> bool:
+        """Whether a value is the shape of something that lies transposed."""
+        is_shape = self._graph.nodes[self._graph.maker[name]].op_type == "Shape"
+        return is_shape and name in self._perms
 
     def _constants(self, expected: Tensors, wanted: Mapping[str, Tap]) -> Iterator[TappedTensor]:
         """Yield the outputs that no node computes any more."""

@@ -369,3 +369,13 @@ def test_what_does_not_fit_is_refused():
         find_cause(np.zeros(2), np.zeros(3), precision="f32")
     with pytest.raises(UsageError, match="int8"):
         find_cause(np.zeros(2), np.zeros(2), precision="int8")
+
+
+@EVERY_PRECISION
+@pytest.mark.parametrize("size", [64, 128])
+def test_a_hard_sigmoid_is_known_by_few_numbers(precision, size):
+    values = 2 * noise(1, size)
+    golden, actual = 1 / (1 + np.exp(-values)), (0.2 * values + 0.5).clip(0, 1)
+    cause = found(golden, actual, precision)
+    assert cause.kind in {"activation", "approximation"}
+    assert "a function of golden" in cause.explanation
