@@ -55,7 +55,7 @@ def run_models(options, known, keep):
             continue
         with Study(model, options.cache, options.cases, options.seed) as study:
             for engine in options.engines:
-                reason = why_absent(engine, study)
+                reason = model.left_out.get(engine) or why_absent(engine, study)
                 if reason:
                     left_out.append(f"{name} in {engine}: {reason}")
                     continue
