@@ -20,6 +20,8 @@ _NUMBERS = ("min", "max", "mean", "l2", "nan_count", "inf_count")
 _WIDEST = 44
 _TEXTS = 4
 _SHOWN = 3
+_NOTES = ("map", "repeats", "iterations", "digits")
+"""What an importer writes down of a dump that a reader should know."""
 
 
 def show_trace(trace: Trace, title: str, output: Path | None, *, as_json: bool) -> None:
@@ -97,6 +99,9 @@ def _coverage(header: TraceHeader, recorded: int) -> Iterator[str]:
     else:
         yield f"recording changed the result of {len(check.perturbed) or 'some'} tensors"
     yield from _grouped("perturbed", check.perturbed if check is not None else {})
+    for name in _NOTES:
+        if name in header.effective:
+            yield f"  note: {clean_text(header.effective[name])}"
 
 
 def _grouped(label: str, reasons: Mapping[str, str]) -> Iterator[str]:
