@@ -55,7 +55,7 @@ def run_models(options, known, keep):
             continue
         with Study(model, options.cache, options.cases, options.seed) as study:
             for engine in options.engines:
-                reason = why_absent(engine, study)
+                reason = model.left_out.get(engine) or why_absent(engine, study)
                 if reason:
                     left_out.append(f"{name} in {engine}: {reason}")
                     continue
@@ -199,8 +199,8 @@ def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--models", default=",".join(MODELS), help="names, with commas between")
     parser.add_argument("--engines", default="*", help="names or globs, with commas between")
-    parser.add_argument("--cases", type=int, default=20, help="faults drawn for each model")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--cases", type=int, default=24, help="faults drawn for each model")
+    parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--results", type=Path, help="JSON lines to add to and go on from")
     parser.add_argument("--cache", type=Path, default=CACHE, help="folder of the exports")
     options = parser.parse_args()
