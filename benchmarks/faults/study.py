@@ -17,8 +17,8 @@ the graph alone and run by ONNX Runtime without optimisation in f32, change more
 values in the engine's precision could: relative L2 up to the unit roundoff (f32 2^-24, f16 2^-11,
 bf16 2^-8), worst channel up to four times that, zeros in place up to one in a thousand, NaN where it
 was. The same where the engine hides it: OpenVINO's ReLU makes a NaN 0, which is what a negative value
-becomes, too; then all that the broken engine shows of truth is what the clean one shows, by the same
-measure. A culprit outside truth is wrong there, too.
+becomes, too; then all that the broken engine shows of truth is what the clean one shows, within twice
+that, for both round. A culprit outside truth is wrong there, too.
 
 A NaN may be swallowed before it can be seen: OpenVINO's ReLU, fused into a convolution, makes it 0.
 Where truth holds no NaN in the engine, what is left is one wrong element, and "channel" and
@@ -231,10 +231,11 @@ class Study:
                 clean = self._localiser(engine).localise(session, ENGINES[engine][1])
             self._clean[engine] = Names(self.graph, clean).tensors()
         clean, broken = self._clean[engine], names.tensors()
+        precision = ENGINES[engine][1]
         return any(
             name not in clean
             or name not in broken
-            or changes(clean[name], broken[name].reshape(clean[name].shape), ENGINES[engine][1])
+            or changes(clean[name], broken[name].reshape(clean[name].shape), precision, 2)
             for name in truth
         )
 
@@ -341,14 +342,14 @@ def swallowed(fault, diagnosis, names, truth):
     return {"activation", "channel"} if fault.kind == "nan" and not shows_nan else set()
 
 
-def changes(right, wrong, precision):
-    """Say whether a fault changes a value more than storing it in this precision could."""
+def changes(right, wrong, precision, roundings=1):
+    """Say whether a fault changes a value more than this many roundings to a precision could."""
     if wrong is None or right.shape != wrong.shape:
         return True
     metrics = measure(right, wrong)
     if not dtype_of(right.dtype).is_float:
         return metrics.mismatches > 0
-    unit = ROUNDOFF[precision]
+    unit = roundings * ROUNDOFF[precision]
     return bool(
         metrics.nonfinite_mismatches
         or (metrics.relative_l2 or 0) > unit
