@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from small_graph import SmallEngine, SmallGolden, feeds, relu, steps
+from small_graph import SmallEngine, SmallGolden, Step, feeds, relu, steps
 
 from shipway.compare.diagnose import Diagnoser, diagnose
 from shipway.compare.execution import read_session
@@ -166,3 +166,21 @@ def test_a_tensor_that_was_changed_by_reading_it_is_not_blamed() -> None:
         "changing the engine"
         in next(one for one in found.tensors if one.golden == "relu").explained
     )
+
+
+def test_of_a_tensor_and_its_transpose_the_last_is_the_engines() -> None:
+    """Both hold one set of numbers; the engine's own is computed behind what lies between the two."""
+    heads = Step("heads", "Reshape", lambda x: x.reshape(2, 4, 16), ("x",))
+    turned = Step("turned", "Transpose", lambda x: x.transpose(1, 0, 2), ("heads",))
+    end = Step("end", "Exp", np.exp, ("turned",))
+    kept = Step("kept", "Transpose", lambda x: x.transpose(0, 2, 1), ("turned",))
+    back = Step("end", "Exp", lambda x: np.exp(x.transpose(0, 2, 1)), ("kept",))
+    wrong = {"turned": lambda x: x.reshape(4, 2, 16)}
+    found = diagnose(
+        SmallGolden([heads, turned, end]),
+        SmallEngine([heads, turned, kept, back], wrong),
+        feeds(),
+        clean=SmallEngine([heads, turned, kept, back]),
+    )
+    assert {one.actual: one.golden for one in found.tensors}["kept"] == "turned"
+    assert [culprit.tensor.golden for culprit in found.culprits] == ["turned"]
