@@ -99,8 +99,9 @@ class _Search:
 
     def _look_into(self, tensor: TensorComparison) -> TensorComparison:
         evidence = self.evidence
-        if tensor.perturbed and AS_WITHOUT not in tensor.perturbed:
-            return replace(tensor, explained="read only by changing the engine; judged behind it")
+        why = _excuse(tensor)
+        if why:
+            return replace(tensor, explained=why)
         actual = evidence.read(tensor.actual)
         if actual is None:
             return tensor
@@ -180,6 +181,16 @@ class _Search:
             if name == tensor.golden or tensor.golden in way.inputs:
                 found[output] = known[name].accumulated.relative_l2
         return found
+
+
+def _excuse(tensor: TensorComparison) -> str:
+    """Say why nothing can be told of a tensor, whatever its numbers are; "" where they count."""
+    if tensor.perturbed and AS_WITHOUT not in tensor.perturbed:
+        return "read only by changing the engine; judged behind it"
+    found = tensor.judged
+    if found.count and found.relative_l2 is None and not found.nonfinite_mismatches:
+        return "NaN or Inf everywhere, and in golden too"
+    return ""
 
 
 def find_culprits(

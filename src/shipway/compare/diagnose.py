@@ -135,7 +135,8 @@ class Diagnoser:
             self._pool = []
             for tensor in self._golden.walk(self._feeds, lambda _: None):
                 numbers = summarize(tensor.value)
-                self._pool.append(Candidate(tensor.tap, tensor.value.shape, numbers, is_clean=True))
+                shape, dtype = tensor.value.shape, tensor.value.dtype.name
+                self._pool.append(Candidate(tensor.tap, shape, numbers, True, dtype))
                 self._progress.advance()
         return self._pool
 
@@ -166,10 +167,11 @@ class Diagnoser:
 
     def _candidate(self, tap: Tap, actual: Execution) -> Candidate:
         own = actual.statistics.get(tap.name)
+        shape, dtype = actual.shapes[tap.name], actual.dtypes[tap.name]
         clean = self._clean_numbers(tap)
         if clean is not None and (own is None or clean.count == own.count):
-            return Candidate(tap, actual.shapes[tap.name], clean, is_clean=True)
-        return Candidate(tap, actual.shapes[tap.name], own)
+            return Candidate(tap, shape, clean, True, dtype)
+        return Candidate(tap, shape, own, False, dtype)
 
     def _conclude(
         self,

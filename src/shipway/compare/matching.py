@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from shipway.compare.diagnosis import Match, Method
 from shipway.compare.fingerprints import agreement, is_distinctive, is_reordered, is_same
 from shipway.compare.module_names import module_names
+from shipway.compare.options import coarsest
 from shipway.engines.tapping import AS_WITHOUT, Tap
 from shipway.errors import UsageError
 from shipway.trace.statistics import Statistics
@@ -41,12 +42,14 @@ class Candidate:
         shape: Sizes.
         statistics: Its numbers in a clean execution, or in the one under test; None: not known.
         is_clean: The numbers are of a clean execution, so that they can refute a match.
+        dtype: Element type, which says how exact its numbers can be.
     """
 
     tap: Tap
     shape: tuple[int, ...]
     statistics: Statistics | None
     is_clean: bool = False
+    dtype: str = "float32"
 
 
 @dataclass(slots=True)
@@ -209,11 +212,12 @@ class _Matcher:
         pair = golden.statistics, one.statistics
         if pair[0] is None or pair[1] is None:
             return False
-        return is_reordered(pair[0], pair[1], self._exactness(one))
+        return is_reordered(pair[0], pair[1], self._exactness(one, golden))
 
-    def _exactness(self, one: Candidate) -> str:
-        """Return the precision in which the numbers of a tensor were computed."""
-        return "f32" if one.is_clean else self._precision
+    def _exactness(self, one: Candidate, *others: Candidate) -> str:
+        """Return the precision in which the numbers of a tensor, and of others, were computed."""
+        precision = "f32" if one.is_clean else self._precision
+        return coarsest(precision, one.dtype, *(other.dtype for other in others))
 
     def _keep(
         self, one: Candidate, golden: Candidate, method: Method, confidence: float, note: str
@@ -224,7 +228,7 @@ class _Matcher:
         """Say whether the numbers agree; None where one side's are not known."""
         if golden.statistics is None or actual.statistics is None:
             return None
-        return is_same(golden.statistics, actual.statistics, self._exactness(actual))
+        return is_same(golden.statistics, actual.statistics, self._exactness(actual, golden))
 
     def _try_numbers(self) -> None:
         for one in self._actual:

@@ -81,7 +81,12 @@ def diagnose_stored(golden: Execution, actual: Execution, options: DiagnoseOptio
 
 def _candidate(side: Execution, place: int) -> Candidate:
     tap = side.taps[place]
-    return Candidate(tap, side.shapes[tap.name], side.statistics.get(tap.name))
+    return Candidate(
+        tap,
+        side.shapes[tap.name],
+        side.statistics.get(tap.name),
+        dtype=side.dtypes[tap.name],
+    )
 
 
 def _golden_only(golden: Execution, matching: Matching) -> dict[str, str]:

@@ -13,6 +13,7 @@ from typing import Any, Literal, Protocol, Self
 from numpy.typing import NDArray
 
 from shipway.artifact import Artifact
+from shipway.closing import Closing
 from shipway.errors import EngineError
 from shipway.export.portable import PortableModel
 from shipway.tensors import ANY, Tensors, TensorSpec, check_feeds, dtype_named
@@ -165,7 +166,7 @@ class Engine(Protocol):
         """
 
 
-class BaseSession:
+class BaseSession(Closing):
     """What every session shares: checked feeds and outputs, futures, `with`. Engines derive from it.
 
     A session may be used from several threads. Feeds handed to `submit` must stay unchanged until
@@ -239,19 +240,6 @@ class BaseSession:
             self._pool.shutdown(wait=True)
             self._pool = None
         self._release()
-
-    def __enter__(self) -> Self:
-        """Return self."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Close the session."""
-        self.close()
 
 
 def _check_output(spec: TensorSpec, value: NDArray[Any] | None, sizes: Mapping[str, int]) -> None:

@@ -6,11 +6,11 @@ import contextlib
 import queue
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from numpy.typing import NDArray
 
+from shipway.closing import Closing
 from shipway.engines.base import EngineOptions
 from shipway.engines.exported import TORCH_NOISE
 from shipway.engines.requests import engine_errors, thread_count
@@ -61,7 +61,7 @@ def open_modules(
     return ModuleSession(source.module, binding, feeds, level=level)
 
 
-class ModuleSession:
+class ModuleSession(Closing):
     """A PyTorch module as a session whose tensors can be read; see `TapSession`.
 
     The module runs as it is, on the CPU, in eager mode and without gradients, on a thread of its own
@@ -220,19 +220,6 @@ class ModuleSession:
     def close(self) -> None:
         """Let go of the module."""
         self._module = None
-
-    def __enter__(self) -> Self:
-        """Return self."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Close the session."""
-        self.close()
 
 
 def _identity(value: NDArray[Any]) -> tuple[Any, ...]:

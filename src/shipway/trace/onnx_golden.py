@@ -10,12 +10,12 @@ import tempfile
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from shipway.closing import Closing
 from shipway.engines.base import EngineOptions
 from shipway.engines.onnxfile import require_onnx
 from shipway.engines.onnxruntime import OnnxRuntimeEngine
@@ -67,7 +67,7 @@ def open_onnx_golden(
     return golden
 
 
-class OnnxGolden:
+class OnnxGolden(Closing):
     """The golden of an ONNX file; see `shipway.trace.golden.Golden`.
 
     Args:
@@ -244,19 +244,6 @@ class OnnxGolden:
         """Remove what was written."""
         if self._scratch is not None:
             self._scratch.cleanup()
-
-    def __enter__(self) -> Self:
-        """Return self."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Close."""
-        self.close()
 
 
 class _State:

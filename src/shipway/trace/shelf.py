@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from shipway.closing import Closing
 from shipway.files import output_errors
 
 __all__ = ["Shelf"]
 
 
-class Shelf:
+class Shelf(Closing):
     """Holds tensors by name. What does not fit into `max_bytes` of memory lies in a temporary file.
 
     Args:
@@ -81,16 +81,3 @@ class Shelf:
         if self._folder is not None:
             self._folder.cleanup()
             self._folder = None
-
-    def __enter__(self) -> Self:
-        """Return self."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Let go of everything."""
-        self.close()

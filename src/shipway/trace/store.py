@@ -10,11 +10,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from numpy.typing import NDArray
 
+from shipway.closing import Closing
 from shipway.engines.tapping import Tap, TapCheck
 from shipway.errors import OutputError, TensorError
 from shipway.files import make_folder, output_errors, write_text
@@ -38,7 +38,7 @@ _SYNC_SECONDS = 1.0
 _SYNC_FILES = 64
 
 
-class TraceWriter:
+class TraceWriter(Closing):
     """Writes a trace. Not for several threads at a time.
 
     The header is on disk, as that of an unfinished trace, before the first tensor. A tensor's line
@@ -273,19 +273,6 @@ class TraceWriter:
     def _release(self) -> None:
         self._pool.shutdown(wait=True)
         self._journal.close()
-
-    def __enter__(self) -> Self:
-        """Return self."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Close."""
-        self.close()
 
     @contextlib.contextmanager
     def _output_errors(self, name: str) -> Iterator[None]:

@@ -168,6 +168,17 @@ def test_a_tensor_that_was_changed_by_reading_it_is_not_blamed() -> None:
     )
 
 
+def test_what_is_nan_in_golden_too_is_nobodys_fault() -> None:
+    """It is not passed either: nothing about it was shown."""
+    graph = steps()
+    graph[6].function = lambda x: np.full_like(x, np.nan)
+    found = diagnose(SmallGolden(graph), SmallEngine(graph), feeds())
+    assert not found.culprits
+    scaled_tensor = next(one for one in found.tensors if one.golden == "scaled")
+    assert not scaled_tensor.verdict.passed
+    assert "in golden too" in scaled_tensor.explained
+
+
 def test_of_a_tensor_and_its_transpose_the_last_is_the_engines() -> None:
     """Both hold one set of numbers; the engine's own is computed behind what lies between the two."""
     heads = Step("heads", "Reshape", lambda x: x.reshape(2, 4, 16), ("x",))

@@ -17,13 +17,13 @@ import zipfile
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from shipway.artifact import Artifact
+from shipway.closing import Closing
 from shipway.engines.aotinductor.child import PACKAGE, run_build, run_dump
 from shipway.engines.aotinductor.debugging import SAVED
 from shipway.engines.aotinductor.saved_buffers import (
@@ -70,7 +70,7 @@ def source_of(artifact: Artifact) -> Path:
     return path
 
 
-class AotInductorTapSession:
+class AotInductorTapSession(Closing):
     """A package whose tensors can be read; see `shipway.engines.tapping.TapSession`."""
 
     def __init__(self, session: AotInductorSession, artifact: Artifact, program: Path) -> None:
@@ -233,19 +233,6 @@ class AotInductorTapSession:
             self._session.close()
             self._session = None
             self._folder.cleanup()
-
-    def __enter__(self) -> Self:
-        """Return self."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Close the session."""
-        self.close()
 
 
 def _read_package(path: Path) -> tuple[str, dict[str, list[str]]]:

@@ -9,13 +9,13 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from shipway.artifact import Artifact
+from shipway.closing import Closing
 from shipway.engines.base import EngineOptions
 from shipway.engines.onnxruntime.layout import (
     blocked_names,
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 __all__ = ["OnnxRuntimeTaps", "taps_of", "unreadable"]
 
 
-class OnnxRuntimeTaps:
+class OnnxRuntimeTaps(Closing):
     """An artifact of ONNX Runtime, loaded so that its tensors can be read.
 
     Args:
@@ -195,19 +195,6 @@ class OnnxRuntimeTaps:
         """Give the session and the optimised file back."""
         self._session = None
         self._folder.cleanup()
-
-    def __enter__(self) -> Self:
-        """Return self."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Close."""
-        self.close()
 
 
 def _forget(live: dict[str, Any], graph: SegmentedGraph, segment: Segment) -> None:

@@ -19,12 +19,12 @@ import math
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from shipway.closing import Closing
 from shipway.engines.openvino.execution import read_execution
 from shipway.engines.openvino.runtime import NOISE, TITLE
 from shipway.engines.openvino.splitting import Separation, chunks_of, separate
@@ -61,7 +61,7 @@ class _Run:
     change: str
 
 
-class OpenVinoTapSession:
+class OpenVinoTapSession(Closing):
     """A loaded artifact whose tensors can be read; see `shipway.engines.tapping.TapSession`."""
 
     def __init__(
@@ -247,19 +247,6 @@ class OpenVinoTapSession:
             self._models.clear()
             self._session.close()
             self._session = None
-
-    def __enter__(self) -> Self:
-        """Return self."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Close the session."""
-        self.close()
 
 
 def _same(golden: Tensors, actual: Tensors) -> bool:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from shipway.closing import Closing
 from shipway.engines.tapping import Tap, TapCheck, TappedTensor
 from shipway.engines.torch.flat_program import FlatProgram
 from shipway.engines.torch.walking import SEED, own_array, walk
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["TorchTapSession", "require_taps"]
 
 
-class TorchTapSession:
+class TorchTapSession(Closing):
     """A program run node by node: one tensor more in memory than in a plain run."""
 
     def __init__(self, session: TorchSession, flat: FlatProgram) -> None:
@@ -91,19 +91,6 @@ class TorchTapSession:
         """Let go of the program."""
         self._flat = None
         self._session.close()
-
-    def __enter__(self) -> Self:
-        """Return self."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Close the session."""
-        self.close()
 
 
 def require_taps(names: Collection[str] | None, taps: Collection[Tap]) -> None:
