@@ -56,6 +56,16 @@ def test_it_lies_between_the_starts_and_the_end(opened: Opened) -> None:
     assert (last.inputs, [one.op for one in last.operators]) == (("c",), ["Softmax"])
 
 
+def test_double_precision_does_not_follow_a_reference_that_errs(opened: Opened) -> None:
+    """onnx.reference adds the first group's bias to all; ONNX Runtime has no double kernel."""
+    body = "y = ConvTranspose <group = 3> (x, w, bias)"
+    weights = "float[3, 1, 2] w = {1, 2, 3, 4, 5, 6}, float[3] bias = {10, 20, 30}"
+    with opened(graph(body, weights)) as golden:
+        piece = golden.piece("y", [])
+        single, double = piece.run({"x": X}), piece.run({"x": X}, "f64")
+    np.testing.assert_allclose(double, single, rtol=1e-5)
+
+
 def test_what_no_operator_computes_has_no_piece(opened: Opened) -> None:
     with opened(CHAIN) as golden, pytest.raises(UsageError, match="computes 'x'"):
         golden.piece("x", [])
