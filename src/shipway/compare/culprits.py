@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from shipway.compare.cause.finding import find_cause
@@ -113,6 +114,10 @@ class _Search:
         if before is not None:
             return replace(tensor, explained=f"computed with operators of '{before}', at fault")
         feeds = evidence.feeds_of(piece)
+        source = self._lets_in(tensor, feeds)
+        if source:
+            why = f"NaN or Inf of what is at fault come in with '{source}'; engines differ in what they make of them"
+            return replace(tensor, explained=why)
         golden = piece.run(feeds)
         precision = coarsest(evidence.precision, golden.dtype.name, actual.dtype.name)
         limits = limits_in(tensor.verdict)
@@ -125,6 +130,18 @@ class _Search:
         self.guilty |= dict.fromkeys(operators, tensor.golden)
         self.culprits.append(self._accuse(tensor, piece, feeds, (golden, actual), precision))
         return tensor
+
+    def _lets_in(self, tensor: TensorComparison, feeds: Tensors) -> str:
+        """Return through which input the NaN of a culprit come, where nothing else is wrong.
+
+        OpenVINO's ReLU makes 0 of NaN, ONNX Runtime's MaxPool drops it: that is not another fault.
+        """
+        found = tensor.judged
+        finite_is_wrong = found.relative_l2 is not None and len(tensor.verdict.reasons) > 1
+        poisoned = any(culprit.cause.kind == "nan" for culprit in self.culprits)
+        if not found.nonfinite_mismatches or finite_is_wrong or not poisoned:
+            return ""
+        return next((name for name, value in feeds.items() if not np.isfinite(value).all()), "")
 
     def _accuse(
         self,
@@ -205,8 +222,9 @@ def find_culprits(
 ) -> tuple[list[TensorComparison], list[Culprit]]:
     """Find what is at fault among tensors beyond their limits.
 
-    A tensor is not at fault where rounding to the engine's precision alone makes such an error, or
-    where it shares operators with a culprit before it: the engine does not show what lies between.
+    A tensor is not at fault where rounding to the engine's precision alone makes such an error, where
+    it shares operators with a culprit before it (the engine does not show what lies between), or
+    where NaN of a culprit come in and all else is right.
 
     Args:
         evidence: What to judge on.

@@ -95,6 +95,27 @@ def test_nan_is_found_at_its_source() -> None:
     assert found.tensors[2].severity == np.inf
 
 
+@pytest.mark.parametrize("more", [False, True])
+def test_what_an_engine_makes_of_nan_is_not_another_fault(more) -> None:
+    """Its ReLU makes 0 of it, as OpenVINO's does; what is wrong besides still is."""
+
+    biased = next(step.function for step in steps() if step.name == "biased")
+
+    def poison(x):
+        y = biased(x)
+        y[2, 3] = np.nan
+        return y
+
+    def swallow(x):
+        return np.nan_to_num(relu(x)) * np.float32(1.05 if more else 1)
+
+    found = localise({"biased": poison, "relu": swallow})
+    faults = [culprit.tensor.golden for culprit in found.culprits]
+    assert faults == (["biased", "relu"] if more else ["biased"])
+    after = next(one for one in found.tensors if one.golden == "relu")
+    assert ("come in with 'biased'" in after.explained) is not more
+
+
 def test_a_local_error_does_not_add_up() -> None:
     found = localise(scaled("linear", 1.5))
     behind = [one for one in found.tensors if one.golden in {"biased", "relu", "linear_1"}]
