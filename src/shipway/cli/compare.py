@@ -114,6 +114,7 @@ class _Result:
         self.diagnosis: Diagnosis | None = None
         self.bisection: Bisection | None = None
         self.left_out = ""
+        self.outputs_only = False
 
     @property
     def passed(self) -> bool:
@@ -124,8 +125,10 @@ class _Result:
         return bool(parts) and all(parts)
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain data: the comparison of outputs, and the others beside it."""
+        """Return plain data: the comparison of outputs, and what goes beyond it beside it."""
         data = {} if self.outputs is None else self.outputs.to_json()
+        if self.outputs_only:
+            return data
         return {
             **data,
             "passed": self.passed,
@@ -169,6 +172,7 @@ class _Comparing:
     def run(self, feeds: Sequence[Tensors]) -> _Result:
         worst = self._compare_outputs(feeds)
         if self._tensors.outputs_only:
+            self._result.outputs_only = True
             return self._result
         if self._tensors.bisect:
             self._bisect(worst)

@@ -14,9 +14,8 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import onnx_ir as ir
 from numpy.typing import NDArray
 
 from shipway.compare.metrics import measure
@@ -27,15 +26,12 @@ from shipway.engines.opening import compile_target
 from shipway.engines.registry import find_engine
 from shipway.engines.target import Target
 from shipway.errors import EngineMissing, ShipwayError, UsageError
-from shipway.export.onnx_file import read_specs
 from shipway.export.portable import PortableModel
-from shipway.graph.extracting import extract_graph
-from shipway.graph.loading import load_graph, read_outline
-from shipway.graph.locating import values_read
-from shipway.graph.ordering import sort_graph
-from shipway.graph.saving import save_graph
 from shipway.progress import SILENT, Progress
 from shipway.tensors import Tensors, dtype_of
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
 
 __all__ = ["Bisection", "Prober", "bisect_model"]
 
@@ -151,6 +147,12 @@ class Prober:
         return Probe(name, outcome, "; ".join(verdict.reasons), metrics)
 
     def _compute(self, name: str) -> NDArray[Any]:
+        from shipway.export.onnx_file import read_specs
+        from shipway.graph.extracting import extract_graph
+        from shipway.graph.loading import load_graph
+        from shipway.graph.outline import read_outline
+        from shipway.graph.saving import save_graph
+
         if self.model.onnx is None:
             raise UsageError("There is no ONNX model to cut.", hint="Give the .onnx file.")
         graph = load_graph(self.model.onnx)
@@ -182,6 +184,9 @@ def bisect_model(prober: Prober, names: Sequence[str], *, progress: Progress = S
         EngineMissing: The engine is not installed.
         ModelError: The model is broken.
     """
+    from shipway.graph.loading import load_graph
+    from shipway.graph.ordering import sort_graph
+
     if prober.model.onnx is None:
         raise UsageError("There is no ONNX model to cut.", hint="Give the .onnx file.")
     graph = load_graph(prober.model.onnx)
@@ -193,6 +198,8 @@ class _Search:
     def __init__(
         self, prober: Prober, graph: ir.Model, names: Sequence[str], progress: Progress
     ) -> None:
+        from shipway.graph.locating import values_read
+
         self._prober = prober
         self._progress = progress
         self._place = {name: place for place, name in enumerate(names)}
