@@ -254,7 +254,7 @@ class _Matcher:
             for golden in self._by_count[one.statistics.count]
             if low <= self._place[golden.tap.name] <= high
             and self._is_reordered(golden, one)
-            and sorted(golden.shape) == sorted(one.shape)
+            and _sizes(golden) == _sizes(one)
         )
         return {one.tap.name: found} if found else {}
 
@@ -346,3 +346,8 @@ def _same_axes(golden: Candidate, actual: Candidate) -> bool:
     """Whether two shapes are the same but for axes of size 1."""
     sides = [[size for size in side.shape if size != 1] for side in (golden, actual)]
     return sides[0] == sides[1]
+
+
+def _sizes(side: Candidate) -> list[int]:
+    """Return the sizes of the axes, in no order, but for axes of size 1."""
+    return sorted(size for size in side.shape if size != 1)
