@@ -37,26 +37,39 @@ def find_axes(
     """Find which tensors of an engine are a golden one with its axes in another order.
 
     Args:
-        golden: Golden's tensor.
+        golden: Golden's tensor. Axes of size 1 count on neither side.
         actual: Sizes and statistics of tensors with the same numbers in another order, by name;
             computed in f32, for in less neighbours look alike.
 
     Yields:
         The name, and a match with the order of axes that makes it golden's.
     """
-    if golden.ndim > _HIGHEST_RANK:
+    sizes = tuple(size for size in golden.shape if size != 1)
+    if len(sizes) > _HIGHEST_RANK:
         return
-    for axes in itertools.permutations(range(golden.ndim)):
-        turned = tuple(golden.shape[axis] for axis in axes)
-        alike = [name for name, (shape, _) in actual.items() if shape == turned]
-        if not alike or axes == tuple(range(golden.ndim)):
+    dense = golden.reshape(sizes)
+    for axes in itertools.permutations(range(len(sizes))):
+        turned = tuple(sizes[axis] for axis in axes)
+        alike = [name for name, (shape, _) in actual.items() if _without_ones(shape) == turned]
+        if not alike or axes == tuple(range(len(sizes))):
             continue
-        statistics = summarize(golden.transpose(axes))
+        statistics = summarize(dense.transpose(axes))
         for name in alike:
-            if is_same(statistics, actual[name][1], "f32"):
-                back = tuple(int(axis) for axis in np.argsort(axes))
+            shape, numbers = actual[name]
+            if is_same(statistics, numbers, "f32"):
                 note = f"its axes are in the order {_written(axes)} of golden's"
-                yield name, Match("fingerprint", _CONFIDENCE, note, back)
+                yield name, Match("fingerprint", _CONFIDENCE, note, _back(axes, shape))
+
+
+def _without_ones(shape: Sequence[int]) -> tuple[int, ...]:
+    return tuple(size for size in shape if size != 1)
+
+
+def _back(axes: Sequence[int], shape: Sequence[int]) -> tuple[int, ...]:
+    """Return the order that turns an engine's axes into golden's; those of size 1 go first."""
+    ones = [axis for axis, size in enumerate(shape) if size == 1]
+    others = [axis for axis, size in enumerate(shape) if size != 1]
+    return (*ones, *(others[int(axis)] for axis in np.argsort(axes)))
 
 
 def _written(axes: Sequence[int]) -> str:

@@ -29,6 +29,21 @@ def test_equal_sizes_do_not_confuse_it() -> None:
     np.testing.assert_array_equal(arrange(moved, match, square.shape), square)
 
 
+@pytest.mark.parametrize(
+    ("golden", "moved"),
+    [
+        (
+            VALUE[:1],
+            VALUE[:1].transpose(0, 2, 1, 3)[:, :, None],
+        ),  # ONNX Runtime's Split of q, k and v
+        (VALUE[:, :1], VALUE[:, 0].transpose(2, 0, 1)),
+    ],
+)
+def test_axes_of_size_one_do_not_count(golden, moved) -> None:
+    ((_, match),) = find_axes(golden, {"t": (moved.shape, summarize(moved.copy()))})
+    np.testing.assert_array_equal(arrange(moved, match, golden.shape), golden)
+
+
 def test_any_other_order_is_none() -> None:
     shuffled = np.random.default_rng(5).permutation(VALUE.ravel()).reshape(2, 4, 5, 3)
     assert not list(find_axes(VALUE, {"t": (shuffled.shape, summarize(shuffled))}))
