@@ -200,7 +200,7 @@ def parse_arguments():
     parser.add_argument("--models", default=",".join(MODELS), help="names, with commas between")
     parser.add_argument("--engines", default="*", help="names or globs, with commas between")
     parser.add_argument("--cases", type=int, default=24, help="faults drawn for each model")
-    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--seed", type=int, default=2)
     parser.add_argument("--results", type=Path, help="JSON lines to add to and go on from")
     parser.add_argument("--cache", type=Path, default=CACHE, help="folder of the exports")
     options = parser.parse_args()
