@@ -200,8 +200,8 @@ def test_what_is_nan_in_golden_too_is_nobodys_fault() -> None:
     assert "in golden too" in scaled_tensor.explained
 
 
-def test_of_a_tensor_and_its_transpose_the_last_is_the_engines() -> None:
-    """Both hold one set of numbers; the engine's own is computed behind what lies between the two."""
+def test_a_transposed_copy_of_what_is_known_by_name_is_left_alone() -> None:
+    """It may be a step of the engine's own: a fault in it would be blamed on golden's tensor."""
     heads = Step("heads", "Reshape", lambda x: x.reshape(2, 4, 16), ("x",))
     turned = Step("turned", "Transpose", lambda x: x.transpose(1, 0, 2), ("heads",))
     end = Step("end", "Exp", np.exp, ("turned",))
@@ -214,5 +214,5 @@ def test_of_a_tensor_and_its_transpose_the_last_is_the_engines() -> None:
         feeds(),
         clean=SmallEngine([heads, turned, kept, back]),
     )
-    assert {one.actual: one.golden for one in found.tensors}["kept"] == "turned"
+    assert "in another order" in found.unmatched["kept"]
     assert [culprit.tensor.golden for culprit in found.culprits] == ["turned"]
