@@ -4,7 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO := examples/digits
 NATIVE := $(wildcard src/shipway/native/*.cpp src/shipway/native/*/*.cpp src/shipway/native/*/*.h*)
-PYTEST := $(BIN)/pytest -q
+# Two at a time, a file each: models that a file exports are exported once.
+PYTEST := $(BIN)/pytest -q --numprocesses 2 --dist loadfile
 RUN_SETUP := $(VENV)/.ready-run
 DEV_SETUP := $(VENV)/.ready-dev
 
