@@ -126,7 +126,19 @@ def patch_recurrences() -> Iterator[None]:
         patches.register_lstm_while_loop_decomposition(),
         patches.register_gru_while_loop_decomposition(),
     ):
-        yield
+        _forget_kernels()
+        try:
+            yield
+        finally:
+            _forget_kernels()
+
+
+def _forget_kernels() -> None:
+    """Have torch look up again how it computes recurrences: it remembers what the last export used."""
+    import torch
+
+    for op in (torch.ops.aten.lstm.input, torch.ops.aten.gru.input):
+        op._dispatch_cache.clear()  # noqa: SLF001 -- the patches replace the kernel, not what is remembered
 
 
 def _drop_unused_symbols(program: Any) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import pytest
 import torch
 from torch import nn
@@ -133,8 +135,11 @@ def test_a_smallest_size_that_operators_need_is_taken_over_and_told():
 
 @pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU])
 def test_the_length_of_a_sequence_stays_dynamic_through_recurrence(kind):
-    """torch.export alone unrolls them and fixes it."""
+    """torch.export alone unrolls them and fixes it, and remembers how it did."""
     module = kind(4, 6, batch_first=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch's own, about the weights of a recurrence
+        torch.export.export(module, (torch.randn(2, 6, 4),))
     binding, found = capture(module, "input:[batch,length,4]")
     assert set(symbol_names(found.program, binding.specs).values()) == {"batch", "length"}
     x = torch.randn(2, 11, 4)
