@@ -4,8 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO := examples/digits
 NATIVE := $(wildcard src/shipway/native/*.cpp src/shipway/native/*/*.cpp src/shipway/native/*/*.h*)
-# Two at a time, a file each: models that a file exports are exported once.
-PYTEST := $(BIN)/pytest -q --numprocesses 2 --dist loadfile
+PYTEST := $(BIN)/pytest -q
 RUN_SETUP := $(VENV)/.ready-run
 DEV_SETUP := $(VENV)/.ready-dev
 
