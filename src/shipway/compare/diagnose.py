@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from shipway.compare.culprits import Evidence, find_culprits
 from shipway.compare.diagnosis import Diagnosis, TensorComparison
 from shipway.compare.execution import (
+    CUT_SHORT,
     Execution,
     describe_inputs,
     input_problems,
@@ -205,14 +206,16 @@ class Diagnoser:
             tensors=tuple(tensors),
             culprits=tuple(culprits),
             unmatched=_unmatched(actual, matching, options.known),
-            golden_only=self._golden_only(matching),
+            golden_only=self._golden_only(matching, complete=actual.complete),
             identical=actual.identical,
         )
 
-    def _golden_only(self, matching: Matching) -> dict[str, str]:
+    def _golden_only(self, matching: Matching, *, complete: bool) -> dict[str, str]:
         shown = {name for name, _ in matching.pairs.values()}
+        why = "the engine does not show it: inside a fused operator, or a view"
+        why = why if complete else CUT_SHORT
         return {
-            tap.name: "the engine does not show it: inside a fused operator, or a view"
+            tap.name: why
             for tap in self._golden.taps
             if tap.kind != "input" and tap.name not in shown
         }

@@ -18,6 +18,7 @@ from shipway.trace.shelf import Shelf
 from shipway.trace.statistics import Statistics, summarize
 
 __all__ = [
+    "CUT_SHORT",
     "Execution",
     "describe_inputs",
     "input_problems",
@@ -25,6 +26,10 @@ __all__ = [
     "read_session",
     "read_trace",
 ]
+
+
+CUT_SHORT = "not in the trace, which was cut short: shipway trace --resume goes on with it"
+"""Why a tensor of golden was not compared with an unfinished trace."""
 
 
 def _nothing(_: str) -> None:

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from shipway.compare.cause.finding import find_cause
 from shipway.compare.diagnosis import Cause, Culprit, Diagnosis, TensorComparison
-from shipway.compare.execution import Execution, input_problems
+from shipway.compare.execution import CUT_SHORT, Execution, input_problems
 from shipway.compare.facts import bound_by_facts, facts_of
 from shipway.compare.matching import Candidate, Matching, match_tensors
 from shipway.compare.metrics import measure
@@ -72,7 +72,7 @@ def diagnose_stored(golden: Execution, actual: Execution, options: DiagnoseOptio
         tensors=tuple(tensors),
         culprits=() if first is None else (_accuse(golden, actual, first, tensors, options),),
         unmatched={**actual.untapped, **matching.unmatched},
-        golden_only=_golden_only(golden, matching),
+        golden_only=_golden_only(golden, matching, complete=actual.complete),
         input_problems=problems,
         identical=actual.identical,
         local_reason="golden is a stored execution, which cannot be fed the engine's tensors",
@@ -89,13 +89,10 @@ def _candidate(side: Execution, place: int) -> Candidate:
     )
 
 
-def _golden_only(golden: Execution, matching: Matching) -> dict[str, str]:
+def _golden_only(golden: Execution, matching: Matching, *, complete: bool) -> dict[str, str]:
     shown = {name for name, _ in matching.pairs.values()}
-    return {
-        tap.name: "the other side has no such tensor"
-        for tap in golden.taps
-        if tap.kind != "input" and tap.name not in shown
-    }
+    why = "the other side has no such tensor" if complete else CUT_SHORT
+    return {tap.name: why for tap in golden.taps if tap.kind != "input" and tap.name not in shown}
 
 
 def _compare_all(

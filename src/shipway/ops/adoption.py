@@ -10,7 +10,14 @@ from shipway.ops.definition import CustomOp
 from shipway.ops.registry import add_operator, known_operator
 from shipway.ops.schema import LETTERS
 
-__all__ = ["adopt_operator", "foreign_overloads", "is_operator", "operators_called", "python_body"]
+__all__ = [
+    "adopt_operator",
+    "foreign_overloads",
+    "is_operator",
+    "names_called",
+    "operators_called",
+    "python_body",
+]
 
 _TORCH = frozenset({"aten", "prim", "prims", "quantized", "higher_order", "onnx", "onnx_symbolic"})
 _LETTER_OF = {dtype: letter for letter, dtype in LETTERS.items()} | {
@@ -27,6 +34,15 @@ def operators_called(program: Any) -> Iterator[tuple[Any, Any]]:
         for node in getattr(getattr(module, "graph", None), "nodes", ()):
             if is_operator(node.target):
                 yield node, node.target
+
+
+def names_called(program: Any) -> set[str]:
+    """Return the names of the operators outside torch that a program calls."""
+    return {_name_of(overload) for _, overload in operators_called(program)}
+
+
+def _name_of(overload: Any) -> str:
+    return str(overload.name()).partition(".")[0]
 
 
 def is_operator(target: Any) -> bool:
@@ -49,7 +65,7 @@ def foreign_overloads(program: Any) -> dict[str, CustomOp]:
     """
     found: dict[str, CustomOp] = {}
     for node, overload in operators_called(program):
-        name = str(overload.name()).partition(".")[0]
+        name = _name_of(overload)
         if name not in found:
             found[name] = known_operator(name) or adopt_operator(name, overload, _dtypes(node))
     return found

@@ -9,7 +9,7 @@ from importlib.resources import files
 from shipway.compare.diagnosis import Diagnosis
 from shipway.report.diagnosis_rows import COLUMNS
 from shipway.report.divergence import lay_out_divergence
-from shipway.report.formats import clean_text
+from shipway.report.pages import open_template
 
 __all__ = ["render_diagnosis"]
 
@@ -26,18 +26,8 @@ def render_diagnosis(diagnosis: Diagnosis) -> str:
         UsageError: The diagnosis is of a precision without limits.
         jinja2.TemplateError: A bug in the page's templates.
     """
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("shipway.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["clean"] = clean_text
     script = _read_script()
-    return environment.get_template("diagnosis.html.j2").render(
+    return open_template("diagnosis.html.j2").render(
         diagnosis=diagnosis,
         divergence=lay_out_divergence(diagnosis),
         columns=[(title, title in _NUMBERS) for title in COLUMNS],

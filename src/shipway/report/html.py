@@ -9,9 +9,9 @@ from shipway.compare.diagnosis import Diagnosis
 from shipway.report.accuracy import lay_out_accuracy
 from shipway.report.data import Report
 from shipway.report.divergence import DivergenceSection, lay_out_divergence
-from shipway.report.formats import clean_text
 from shipway.report.latency import lay_out_latency
 from shipway.report.output_error import COLUMNS, lay_out_errors
+from shipway.report.pages import open_template
 from shipway.report.provenance import (
     describe_machine,
     describe_model,
@@ -34,17 +34,7 @@ def render_html(report: Report) -> str:
     Raises:
         jinja2.TemplateError: A bug in the page's templates.
     """
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("shipway.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["clean"] = clean_text
-    return environment.get_template("report.html.j2").render(lay_out_page(report))
+    return open_template("report.html.j2").render(lay_out_page(report))
 
 
 def lay_out_page(report: Report) -> dict[str, Any]:

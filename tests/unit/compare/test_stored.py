@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from small_graph import SmallEngine, SmallGolden, feeds, steps
 
+from shipway.compare.diagnose import Diagnoser
 from shipway.compare.execution import Execution, read_golden, read_session
 from shipway.compare.metrics import measure
 from shipway.compare.options import DiagnoseOptions
@@ -104,3 +105,13 @@ def test_inputs_of_other_names_are_compared_by_position(shelf) -> None:
     assert diagnose_stored(golden, actual, DiagnoseOptions()).passed
     actual.inputs = {"image": InputRecord("float32", (8, 16), 2)}
     assert diagnose_stored(golden, actual, DiagnoseOptions()).input_problems
+
+
+def test_an_unfinished_trace_is_said_to_be_one(shelf) -> None:
+    golden, actual = executions(shelf)
+    actual.taps = actual.taps[:4]
+    actual.complete = False
+    found = diagnose_stored(golden, actual, DiagnoseOptions())
+    assert "cut short" in found.golden_only["softmax"]
+    feeds_used = Diagnoser(SmallGolden(steps()), feeds()).diagnose(actual, DiagnoseOptions())
+    assert "cut short" in feeds_used.golden_only["softmax"]

@@ -7,13 +7,16 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 from shipway.engines.base import EngineOptions
+from shipway.engines.exported import read_program
 from shipway.engines.requests import thread_count
 from shipway.errors import EngineError, ModelError
 from shipway.export.portable import PortableModel
+from shipway.ops.adoption import names_called
 from shipway.ops.registry import all_operators
 from shipway.source.operators import operator_file
 
@@ -53,17 +56,18 @@ def run_build(
     return _run(_BUILD, request, work, _DEBUG_VARIABLES if debug else {}, "AOTInductor's compiler")
 
 
-def run_dump(request: dict[str, Any], work: Path) -> dict[str, Any]:
+def run_dump(request: dict[str, Any], called: Collection[str], work: Path) -> dict[str, Any]:
     """Run a debug package in `work`, where it leaves its files, and return what the child says.
 
     Args:
         request: What `shipway.engines.aotinductor.dump` asks for, but for the operators.
+        called: Names of the custom operators that the package calls.
         work: An empty folder.
 
     Raises:
         EngineError: The package does not run, or dies.
     """
-    request = {**request, "operators": [str(path) for path in _operator_files()]}
+    request = {**request, "operators": _operator_files(called)}
     return _run(_DUMP, request, work, {}, "The debug package")
 
 
@@ -100,14 +104,14 @@ def _request(model: PortableModel, program: Path, options: EngineOptions) -> dic
         "precision": options.precision,
         "threads": thread_count(options),
         "extra": dict(options.extra),
-        "operators": [str(path) for path in _operator_files()],
+        "operators": _operator_files(names_called(read_program(program))),
     }
 
 
-def _operator_files() -> list[Path]:
-    """Return the files of the user's that define operators: the child must execute them too."""
-    files = (operator_file(op) for op in all_operators())
-    return list(dict.fromkeys(path for path in files if path is not None))
+def _operator_files(called: Collection[str]) -> list[str]:
+    """Return the files of the user's that define these operators: the child must execute them too."""
+    files = (operator_file(op) for op in all_operators() if op.name in called)
+    return list(dict.fromkeys(str(path) for path in files if path is not None))
 
 
 def _environment(work: Path) -> dict[str, str]:

@@ -95,6 +95,7 @@ class AotInductorTapSession(Closing):
         self._folder = tempfile.TemporaryDirectory(prefix="shipway-")
         self._package = Path(self._folder.name) / PACKAGE
         try:
+            self._called = tuple(artifact.made.get("custom_ops", {}))
             self._facts = self._build(artifact, program)
             self.taps, self.untapped = self._describe()
         except BaseException:
@@ -202,7 +203,7 @@ class AotInductorTapSession(Closing):
             "feeds": described,
             "made": {key: self._facts[key] for key in ("outputs", "mutates", "limits", "threads")},
         }
-        facts = run_dump(request, work)
+        facts = run_dump(request, self._called, work)
         return {
             name: np.frombuffer(
                 (work / one["file"]).read_bytes(), dtype_named(one["dtype"]).numpy

@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from shipway.closing import Closing
 from shipway.engines.openvino.execution import read_execution
 from shipway.engines.openvino.runtime import NOISE, TITLE
+from shipway.engines.openvino.session import OpenVinoSession
 from shipway.engines.openvino.splitting import Separation, chunks_of, separate
 from shipway.engines.openvino.tapped_models import TappedModels
 from shipway.engines.requests import engine_errors
@@ -36,8 +37,6 @@ from shipway.tensors import Tensors
 
 if TYPE_CHECKING:
     from openvino import InferRequest
-
-    from shipway.engines.openvino.engine import OpenVinoSession
 
 __all__ = ["OpenVinoTapSession"]
 
