@@ -162,6 +162,16 @@ def test_bisection_goes_without_taps(shipway, model: Path, broken: Path) -> None
     assert clean["bisection"]["verdict"] == "clean"
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", ["aotinductor", "aotinductor:bf16"])
+def test_a_clean_aotinductor_is_clean(shipway, model: Path, engine: str) -> None:
+    """It tells which kernel saved a buffer, not which tensor that is."""
+    program = model.with_suffix(".pt2")
+    found = run_json(shipway, "compare", program, f"{model}@{engine}", "--dim", "batch=2")
+    assert found["diagnosis"]["passed"]
+    assert found["diagnosis"]["identical"]
+
+
 def test_a_map_must_name_tensors(shipway, model: Path, tmp_path: Path) -> None:
     path = tmp_path / "map.yaml"
     words = ("compare", model, f"{model}@onnxruntime", "--dim", "batch=2", "--map", path)

@@ -31,6 +31,7 @@ from shipway.engines.target import Target
 from shipway.errors import EngineError, TensorError, UsageError
 from shipway.export.name_map import read_name_map
 from shipway.export.portable import PortableModel
+from shipway.files import file_sha256
 from shipway.progress import Progress
 from shipway.tensors import Tensors
 from shipway.trace.goldens import open_golden
@@ -38,8 +39,8 @@ from shipway.trace.shelf import Shelf
 
 __all__ = ["DiagnoseFlags", "bisect_sides", "diagnose_sides", "why_not_tapped"]
 
-_CLEAN_BUILDS = frozenset({"onnxruntime", "openvino"})
-"""Engines that build a model within seconds, so that a clean build can always be had."""
+_CLEAN_BUILDS = frozenset({"onnxruntime", "openvino", "aotinductor"})
+"""Engines of which a clean build can be had and is needed: what they call their tensors is checked."""
 
 
 @Parameter(name="*")
@@ -158,9 +159,12 @@ class _Job:
             read = read_golden(golden, feeds, shelf, self.progress)
             return diagnose_stored(read, actual, self.options)
         diagnoser = Diagnoser(golden, feeds, self.progress)
-        with self._clean_build(model) as clean:
-            if clean is not None:
-                diagnoser.learn(clean)
+        if self._is_clean_build(model):
+            diagnoser.learn_from(actual)
+        else:
+            with self._clean_build(model) as clean:
+                if clean is not None:
+                    diagnoser.learn(clean)
         return diagnoser.diagnose(actual, self.options)
 
     def inputs_of_trace(self) -> Tensors | None:
@@ -222,7 +226,8 @@ class _Job:
         """Yield golden's own graph, built in f32 for the engine under test; None where there is none."""
         opened = self.actual.opened
         name = self._engine_of_trace() if opened is None else opened.target.engine
-        if model.onnx is None or name not in _CLEAN_BUILDS:
+        source = model.program if name == "aotinductor" else model.onnx
+        if source is None or name not in _CLEAN_BUILDS:
             yield None
             return
         target = Target(name)
@@ -233,6 +238,16 @@ class _Job:
             yield session
         finally:
             session.close()
+
+    def _is_clean_build(self, model: PortableModel) -> bool:
+        """Whether the engine under test is AOTInductor on golden's own program, in f32.
+
+        Another build would be the same again, and takes it half a minute.
+        """
+        opened = self.actual.opened
+        if opened is None or opened.target != Target("aotinductor") or model.program is None:
+            return False
+        return bool(opened.artifact.made.get("source_sha256") == file_sha256(model.program))
 
     def _engine_of_trace(self) -> str:
         trace = self.actual.trace

@@ -195,12 +195,16 @@ class _Matcher:
         are those of another tensor; where they are nobody's, the clean build may have the fault.
         """
         name = golden.tap.name
+        if one.tap.surmised:
+            return f"by its size it may be '{name}', and its numbers do not show it"
         if method == "provenance" and one.tap.names:
             return f"it is called '{one.tap.names[0]}', which golden lacks"
         if not _same_axes(golden, one):
             return f"it is called '{name}', and lies otherwise: {list(one.shape)}"
-        if not one.is_clean:
-            return ""
+        return self._refute_by_numbers(golden, one) if one.is_clean else ""
+
+    def _refute_by_numbers(self, golden: Candidate, one: Candidate) -> str:
+        name = golden.tap.name
         if self._is_reordered(golden, one):
             return f"it holds the numbers of '{name}' in another order"
         other = self._recognise(one)

@@ -52,6 +52,8 @@ class Tap:
         module_class: Class of that module.
         source: The line of the user's code, e.g. "net.py:18"; "" where there is none.
         code: That line.
+        surmised: `names` and `covers` were concluded from sizes, not told: they are believed only
+            where numbers of a clean build show them.
     """
 
     name: str
@@ -65,6 +67,7 @@ class Tap:
     module_class: str = ""
     source: str = ""
     code: str = ""
+    surmised: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """Return plain data."""

@@ -63,6 +63,17 @@ def test_a_fault_that_a_clean_build_has_too_is_not_lost() -> None:
     assert (golden, match.confidence) == ("c", 0.5)
 
 
+@pytest.mark.parametrize("clean", [False, True])
+def test_what_is_concluded_from_sizes_must_be_shown(clean) -> None:
+    """AOTInductor keeps steps inside a normalization that are as large as its result."""
+    step = RNG.standard_normal((2, 8, 4, 4)).astype(np.float32)
+    surmised = {"names": ("b",), "covers": ("a", "b"), "surmised": True}
+    found = match_tensors(goldens(), [candidate("buf4", step, 0, clean=clean, **surmised)])
+    assert "by its size" in found.unmatched["buf4"]
+    right = [candidate("buf4", VALUES["b"], 0, clean=clean, **surmised)]
+    assert match_tensors(goldens(), right).pairs["buf4"][0] == "b"
+
+
 def test_in_low_precision_numbers_tell_nothing() -> None:
     nameless = [candidate("MVN#1", VALUES["b"], 0)]
     found = match_tensors(goldens(), nameless, precision="bf16")

@@ -147,7 +147,9 @@ class AotInductorTapSession(Closing):
                 inside = tuple(name for name in covers[one] if name not in aliases)
                 tap = Tap(result, 0, one.op, "output", names=aliases, covers=inside)
             else:
-                tap = Tap(_unique(one, taken), 0, one.op, names=own, covers=covers[one])
+                tap = Tap(
+                    _unique(one, taken), 0, one.op, names=own, covers=covers[one], surmised=True
+                )
                 self._buffers[tap.name] = one
             taps.append(tap)
         inputs = {spec.name for spec in self.inputs}
